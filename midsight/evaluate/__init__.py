@@ -1,0 +1,1 @@
+"""Figures: how good a model is, by the published protocols."""

@@ -1,0 +1,5 @@
+"""Metrics, each a function of scores and truth that returns figures by name."""
+
+from midsight.evaluate.metrics.zero_shot import classification, retrieval
+
+__all__ = ["classification", "retrieval"]
