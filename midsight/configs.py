@@ -187,16 +187,22 @@ _PUBLISHED = (
         ModelInfo(f"PE-Lang-{size}14-448{suffix}", "lang",
                   _large(base, layers=layers, image_size=448, ls_init_value=0.1, use_cls_token=size == "L", **_DENSE),
                   None, figures, source)
-        for size, base, layers, published in (("L", _L, 23, _language(71.1, 77.1)), ("G", _G, 47, _language(72.4, 78.1)))
+        for size, base, layers, published in (
+            ("L", _L, 23, _language(71.1, 77.1)), ("G", _G, 47, _language(72.4, 78.1))
+        )
         for suffix, figures, source in (("", published, _MLLM), ("-Tiling", (), _TILED))
     ),
-    ModelInfo("PE-Spatial-T16-512", "spatial", _small(192, 3, image_size=512, **_DENSE), None, _dense(54.6, 27.6), _NEURIPS),
-    ModelInfo("PE-Spatial-S16-512", "spatial", _small(384, 6, image_size=512, **_DENSE), None, _dense(57.5, 37.5), _NEURIPS),
-    ModelInfo("PE-Spatial-B16-512", "spatial", _small(768, 12, image_size=512, **_DENSE), None, _dense(58.4, 44.4), _NEURIPS),
-    ModelInfo("PE-Spatial-L14-448", "spatial", _large(_L, layers=24, image_size=448, use_cls_token=True, **_DENSE), None,
-              _dense(60.1, 48.1), _NEURIPS),
-    ModelInfo("PE-Spatial-G14-448", "spatial", _large(_G, layers=50, image_size=448, ls_init_value=0.1, **_DENSE), None,
-              _dense(61.5, 48.9), _NEURIPS),
+    *(
+        ModelInfo(f"PE-Spatial-{size}16-512", "spatial", _small(width, heads, image_size=512, **_DENSE), None,
+                  _dense(davis, ade20k), _NEURIPS)
+        for size, width, heads, davis, ade20k in (
+            ("T", 192, 3, 54.6, 27.6), ("S", 384, 6, 57.5, 37.5), ("B", 768, 12, 58.4, 44.4)
+        )
+    ),
+    ModelInfo("PE-Spatial-L14-448", "spatial", _large(_L, layers=24, image_size=448, use_cls_token=True, **_DENSE),
+              None, _dense(60.1, 48.1), _NEURIPS),
+    ModelInfo("PE-Spatial-G14-448", "spatial", _large(_G, layers=50, image_size=448, ls_init_value=0.1, **_DENSE),
+              None, _dense(61.5, 48.9), _NEURIPS),
 )  # fmt: skip
 
 MODELS: dict[str, ModelInfo] = {model.name: model for model in _PUBLISHED}

@@ -4,8 +4,6 @@ Parameter names and shapes are the published ones (`in_proj_weight`, `mlp.c_fc`,
 Letters: B batch, N tokens, W width, H heads, D head dim.
 """
 
-from collections import OrderedDict
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +14,7 @@ NORM_EPS = 1e-5
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, a sample's residual branch is left out with probability `p`, the rest scaled up."""
+    """Stochastic depth: in training, a sample's branch is left out with probability `p`, the rest scaled up."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -61,10 +59,16 @@ class SelfAttention(nn.Module):
         return self.out_proj(x.transpose(1, 2).flatten(2))  # B, N, W
 
 
-def mlp(width: int, hidden: int) -> nn.Sequential:
+class MLP(nn.Module):
     """Linear, exact GELU, linear, under the published names."""
-    parts = {"c_fc": nn.Linear(width, hidden), "gelu": nn.GELU(), "c_proj": nn.Linear(hidden, width)}
-    return nn.Sequential(OrderedDict(parts))
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, hidden)
+        self.c_proj = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x)))
 
 
 class ResidualAttentionBlock(nn.Module):
@@ -84,7 +88,7 @@ class ResidualAttentionBlock(nn.Module):
         self.ls_2 = nn.Identity() if ls_init_value is None else LayerScale(width, ls_init_value)
         self.ln_1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.ln_2 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.mlp = mlp(width, int(width * mlp_ratio))
+        self.mlp = MLP(width, int(width * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, rope: Rope | None = None, causal: bool = False) -> Tensor:
@@ -108,7 +112,7 @@ class AttentionPooling(nn.Module):
         self.probe = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
         self.attn = SelfAttention(width, heads)
         self.layernorm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.mlp = mlp(width, int(width * mlp_ratio))
+        self.mlp = MLP(width, int(width * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (B, N, W) to (B, 1, W)."""

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midsight.checkpoints import load_pair
 from midsight.configs import MODELS, PEConfig, PETextConfig, find_model
 from midsight.errors import ConfigError, ShapeError
 from midsight.pe.text import TextTransformer
 from midsight.pe.vision import VisionTransformer, override
-from midsight.pe.weights import load_pair, source_of
 
 
 class CLIP(TextTransformer):
@@ -63,7 +63,9 @@ class CLIP(TextTransformer):
             return cls(vision, text)
         with torch.device("meta"):
             model = cls(vision, text)
-        model.load_state_dict(load_pair(source_of(name, checkpoint_path), vision, text), assign=True)
+        model.load_state_dict(
+            load_pair(checkpoint_path if checkpoint_path is not None else name, vision, text), assign=True
+        )
         return model.eval()
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:

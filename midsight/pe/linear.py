@@ -1,6 +1,7 @@
 """Linear maps for inference: weights repacked once for oneDNN, with GELU or a residual added in the same pass.
 
-The operators are private to torch (its own compiler uses them), so they are tried once and `F.linear` stands in where they are missing.
+The operators are private to torch (its own compiler uses them), so they are tried once and `F.linear` stands in where
+they are missing.
 """
 
 from functools import cache
@@ -34,7 +35,7 @@ def bf16_available() -> bool:
 
 def product(x: Tensor, weight: Tensor) -> Tensor:
     """x weightT by oneDNN: (M, K) and (N, K), contiguous, to (M, N). Only where `available`."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
 class PackedLinear:
@@ -56,19 +57,17 @@ class PackedLinear:
         x = x.to(self.dtype)
         if not self.packed:
             return F.linear(x, self.weight, self.bias)
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")  # type: ignore[no-any-return]
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
     def gelu(self, x: Tensor) -> Tensor:
         """The map and an exact GELU behind it."""
         x = x.to(self.dtype)
         if not self.packed:
             return F.gelu(F.linear(x, self.weight, self.bias))
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "gelu", [], "none")  # type: ignore[no-any-return]
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "gelu", [], "none")
 
     def add(self, x: Tensor, residual: Tensor) -> Tensor:
         """`residual` plus the map, in the residual's dtype; a bfloat16 map leaves a float32 residual in float32."""
         if not self.packed or residual.dtype != self.dtype:
             return residual + self(x)
-        return torch.ops.mkldnn._linear_pointwise.binary(  # type: ignore[no-any-return]
-            x.to(self.dtype), residual, self.weight, self.bias, "add"
-        )
+        return torch.ops.mkldnn._linear_pointwise.binary(x.to(self.dtype), residual, self.weight, self.bias, "add")

@@ -1,8 +1,9 @@
 """Both towers made ready for inference: the same arithmetic in fewer and larger steps.
 
-Linear maps are packed (`linear.py`), attention is formed by matrix products (`attention.py`), RoPE is one complex product, patches are a
-linear map, the pooling's keys and values are never formed for all tokens, LayerScale and the softmax scale are folded into weights.
-Texts are computed without padding: the causal mask keeps whatever follows the end token from reaching it, so leaving it out is exact.
+Linear maps are packed (`linear.py`), attention is formed by matrix products (`attention.py`), RoPE is one complex
+product, patches are a linear map, the pooling's keys and values are never formed for all tokens, LayerScale and the
+softmax scale are folded into weights. Texts are computed without padding: the causal mask keeps whatever follows the
+end token from reaching it, so leaving it out is exact.
 Letters: B batch, N tokens, W width, H heads, D head dim, R rows of all texts together.
 """
 
@@ -90,8 +91,9 @@ class PackedLastTextBlock(PackedBlock):
 class PackedPooling:
     """Attention pooling whose one query is known beforehand.
 
-    The query's product with the key map is a (W, H) matrix, and weighted tokens go through the value map instead of all tokens; the key
-    bias adds the same to every score of a head, so the softmax does not see it. In float32 always.
+    The query's product with the key map is a (W, H) matrix, and weighted tokens go through the value map instead of
+    all tokens; the key bias adds the same to every score of a head, so the softmax does not see it. In float32
+    always.
     """
 
     def __init__(self, pool: AttentionPooling) -> None:
@@ -109,7 +111,7 @@ class PackedPooling:
         tokens = (weights @ x).transpose(0, 1)  # H, B, W
         values = tokens @ self.w_v.unflatten(0, (self.heads, -1)).transpose(1, 2)  # H, B, D
         x = self.pool.attn.out_proj(values.transpose(0, 1).flatten(1) + self.b_v)[:, None]  # B, 1, W
-        return x + self.pool.mlp(self.pool.layernorm(x))  # type: ignore[no-any-return]
+        return x + self.pool.mlp(self.pool.layernorm(x))
 
 
 class PackedTower:
@@ -172,7 +174,7 @@ class PackedText:
         for block in self.blocks:
             x = block.ragged(x, groups)
         x = self.last.at_ends(x, lengths.cumsum(0) - 1, groups)  # B, W
-        return self.tower.ln_final(x) @ self.tower.text_projection  # type: ignore[no-any-return]
+        return self.tower.ln_final(x) @ self.tower.text_projection
 
 
 def parts_of(lengths: list[int]) -> list[slice]:

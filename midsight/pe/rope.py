@@ -1,7 +1,8 @@
 """Two-dimensional rotary position embedding (PE paper, section 2.1; published `rope.py`).
 
-The head's channels are split in halves: the first turns with the column of a patch, the second with its row. Channels turn in
-adjacent pairs. Positions are plain indices at every resolution; a class token stands at angle 0 and moves the patches to start at 1.
+The head's channels are split in halves: the first turns with the column of a patch, the second with its row. Channels
+turn in adjacent pairs. Positions are plain indices at every resolution; a class token stands at angle 0 and moves the
+patches to start at 1.
 """
 
 from collections import OrderedDict
@@ -45,7 +46,7 @@ class Rope:
 
 
 def grid_angles(rows: int, columns: int, head_dim: int, *, class_token: bool, device: torch.device) -> Tensor:
-    """Angles float32 (N, D / 2) of a grid in raster order, N = rows * columns, plus one where there is a class token."""
+    """Angles float32 (N, D / 2) of a grid in raster order; N counts the patches and the class token, if any."""
     frequencies = THETA ** -(torch.arange(0, head_dim // 2, 2, device=device, dtype=torch.float32) / (head_dim // 2))
     first = int(class_token)
     y = torch.arange(first, rows + first, device=device, dtype=torch.float32)

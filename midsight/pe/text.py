@@ -70,11 +70,11 @@ class TextTransformer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         self._packed_text = None
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, *args: Any) -> None:
         self._packed_text = None
-        super()._load_from_state_dict(*args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*args)
 
     def _check(self, text: Tensor) -> None:
         if text.ndim != 2 or text.is_floating_point():

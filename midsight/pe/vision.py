@@ -10,18 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from midsight.checkpoints import load_tower
 from midsight.configs import MODELS, PEConfig, find_model
 from midsight.errors import ConfigError, LayerError, ShapeError
 from midsight.pe import packed, stem
 from midsight.pe.blocks import NORM_EPS, AttentionPooling, ResidualAttentionBlock, Transformer
 from midsight.pe.rope import Rope, RopeTables
-from midsight.pe.weights import load_tower, source_of
 
 
 class VisionTransformer(nn.Module):
     """Images to tokens, maps or embeddings.
 
-    The grid is (H // patch_size, W // patch_size) for any H and W: the position table is resampled bilinearly, RoPE counts patches.
+    The grid is (H // patch_size, W // patch_size) for any H and W: the position table is resampled bilinearly, RoPE
+    counts patches.
     """
 
     def __init__(self, config: PEConfig) -> None:
@@ -87,7 +88,7 @@ class VisionTransformer(nn.Module):
             return cls(config)
         with torch.device("meta"):
             model = cls(config)
-        model.load_state_dict(load_tower(source_of(name, checkpoint_path), config), assign=True)
+        model.load_state_dict(load_tower(checkpoint_path if checkpoint_path is not None else name, config), assign=True)
         return model.eval()
 
     @property
@@ -156,7 +157,8 @@ class VisionTransformer(nn.Module):
         Args:
             x: images, float (B, 3, H, W), normalised.
             layers: block indices, 0-based, negative from the end, in any order.
-            as_maps: feature maps (B, W, H // patch_size, W // patch_size) without the class token, else tokens (B, N, W).
+            as_maps: feature maps (B, C, H // patch_size, W // patch_size) without the class token, else tokens
+                (B, N, C).
             norm: apply the final norm to each, where the tower has one.
 
         Raises:
@@ -179,9 +181,9 @@ class VisionTransformer(nn.Module):
     def pack(self, dtype: torch.dtype = torch.float32) -> Self:
         """Prepare inference on a CPU: weights repacked for oneDNN, epilogues fused, RoPE as one complex product.
 
-        In float32 the results stay those of the plain tower (relative error under 5e-6). In bfloat16 the linear maps and attention
-        compute in bfloat16 while the residual stream and the norms stay in float32. The parameters remain as they are; moving,
-        training or loading weights drops the packed copies.
+        In float32 the results stay those of the plain tower (relative error under 5e-6). In bfloat16 the linear maps
+        and attention compute in bfloat16 while the residual stream and the norms stay in float32. The parameters
+        remain as they are; moving, training or loading weights drops the packed copies.
         """
         self._packed = packed.PackedTower(self.eval(), dtype)
         return self
@@ -193,11 +195,11 @@ class VisionTransformer(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         self._packed = None
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def _load_from_state_dict(self, *args: Any) -> None:
         self._packed = None
-        super()._load_from_state_dict(*args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*args)
 
     def _layer(self, index: int) -> int:
         if not -self.layers <= index < self.layers:
@@ -224,8 +226,8 @@ class VisionTransformer(nn.Module):
     def _block(self, index: int, x: Tensor, rope: Rope | None) -> Tensor:
         block = self.transformer.resblocks[index]
         if self._checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, rope, use_reentrant=False)  # type: ignore[no-any-return]
-        return block(x, rope)  # type: ignore[no-any-return]
+            return checkpoint(block, x, rope, use_reentrant=False)
+        return block(x, rope)
 
     def _embed(self, x: Tensor, fast: "packed.PackedTower | None") -> Tensor:
         """Images to tokens (B, N, W), with class token and positions, ready for the first block."""
@@ -240,7 +242,7 @@ class VisionTransformer(nn.Module):
             x = torch.cat((self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x), dim=1)
         if self.config.use_abs_posemb:
             x = x + self._positions(rows, columns).to(x.dtype)
-        return self.ln_pre(x)  # type: ignore[no-any-return]
+        return self.ln_pre(x)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
         """The position table at a grid: class row kept, the rest bilinear, not antialiased, as published."""
@@ -255,8 +257,8 @@ class VisionTransformer(nn.Module):
     def _pool(self, x: Tensor) -> Tensor:
         match self.config.pool_type:
             case "attn":
-                fast = self._packed if not torch.is_grad_enabled() else None
-                return (fast.pool(x) if fast else self.attn_pool(x)).squeeze(1)  # type: ignore[no-any-return]
+                fast = self._packed.pool if self._packed and not torch.is_grad_enabled() else None
+                return (fast or self.attn_pool)(x).squeeze(1)
             case "tok":
                 return x[:, 0]
             case "avg":

@@ -36,7 +36,8 @@ class TextTokenizer:
         self._warned = False
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
-        """Token ids, int64 (B, context_length). A text that is too long is cut and still ends with the end mark (published).
+        """Token ids, int64 (B, context_length). A text that is too long is cut and still ends with the end mark
+        (published).
 
         Raises:
             InputError: `texts` is neither a string nor a sequence of strings.
@@ -116,6 +117,7 @@ def clip_tokenizer() -> Tokenizer:
 
 
 def byte_symbols() -> list[str]:
-    """A printable character for each byte, in the vocabulary's order: printable Latin-1 first, the rest from U+0100 on."""
+    """A printable character for each byte, in the vocabulary's order: printable Latin-1 first, the rest from U+0100
+    on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     return [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]

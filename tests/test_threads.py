@@ -1,0 +1,57 @@
+"""The thread policy, on made-up /proc trees and on this machine."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from midsight import threads
+from midsight.files import available_cpus
+
+
+def machine(root: Path, running: str) -> Path:
+    (root / "proc").mkdir()
+    (root / "proc/loadavg").write_text(f"0.50 0.40 0.30 {running}/321 12345\n")
+    return root
+
+
+def test_an_idle_machine_is_used_whole(tmp_path: Path) -> None:
+    assert threads.free_cpus(machine(tmp_path, "1")) == available_cpus(tmp_path)
+
+
+def test_a_busy_machine_leaves_one_thread(tmp_path: Path) -> None:
+    assert threads.free_cpus(machine(tmp_path, str(1 + 2 * (os.cpu_count() or 1)))) == 1
+
+
+@pytest.mark.parametrize("text", ["", "0.1 0.2", "0.1 0.2 0.3 x/y 1"])
+def test_an_unreadable_count_means_nobody_else(tmp_path: Path, text: str) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/loadavg").write_text(text)
+    assert threads.running_tasks(tmp_path) == 1
+    assert threads.running_tasks(tmp_path / "nowhere") == 1
+
+
+def test_settle_sets_torch(tmp_path: Path) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        assert threads.settle(fixed=1) == torch.get_num_threads() == 1
+        expected = threads.free_cpus(machine(tmp_path, "1"))
+        assert threads.settle(root=tmp_path) == torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_busy_neighbours_are_seen() -> None:
+    spin = "import time\nend = time.time() + 20\nwhile time.time() < end: pass"
+    others = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        seen = max(threads.running_tasks() for _ in range(20_000))
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+    assert seen > len(others) / 2
