@@ -7,6 +7,7 @@ convert(source, target, to="timm")          official, timm, open_clip, perceptio
 to_timm, from_timm, to_open_clip, ...       between dictionaries
 """
 
+from midsight.checkpoints.convert import LAYOUTS, Converted, Summary, convert, inspect
 from midsight.checkpoints.hub import Source, cached_file, is_cached, resolve
 from midsight.checkpoints.identity import identity
 from midsight.checkpoints.match import check, infer_config
@@ -27,10 +28,14 @@ from midsight.checkpoints.timm import from_timm, to_timm
 from midsight.checkpoints.writer import write_safetensors, write_torch
 
 __all__ = [
+    "LAYOUTS",
+    "Converted",
     "Pretrained",
     "Source",
+    "Summary",
     "cached_file",
     "check",
+    "convert",
     "detect_layout",
     "expected_shapes",
     "from_official",
@@ -39,6 +44,7 @@ __all__ = [
     "from_timm",
     "identity",
     "infer_config",
+    "inspect",
     "is_cached",
     "load_pair",
     "load_pretrained",

@@ -52,6 +52,12 @@ def digest(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 
+def is_known(config: Mapping[str, Any]) -> bool:
+    """Whether one of the three programs wrote this; PerceptionLM's configuration, for one, is another's."""
+    own, towers, architecture = config.get("format"), config.get("model_cfg"), config.get("architecture")
+    return own == FORMAT or isinstance(towers, dict) or isinstance(architecture, str)
+
+
 def read_config(config: Mapping[str, Any]) -> Described:
     """A configuration file's content, whichever of the three programs wrote it.
 
@@ -147,4 +153,7 @@ def _read_open_clip(config: Mapping[str, Any]) -> Described:
 
 def _preprocess(image_size: int, given: Mapping[str, Any]) -> PreprocessConfig:
     values = {key: given[key] for key in ("mean", "std") if given.get(key) is not None}
+    if "resize_mode" in given:  # open_clip's, which says what was published; timm's crop_mode and interpolation do not
+        values["resize"] = {"squash": "squash", "shortest": "center_crop"}.get(given["resize_mode"], given["resize_mode"])
+        values["interpolation"] = given.get("interpolation", "bilinear")
     return _build(PreprocessConfig, {"image_size": image_size, **values}, "preprocessing")

@@ -18,10 +18,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from midsight.checkpoints import hub
-from midsight.checkpoints.config_files import FORMAT, describe_config, digest, read_config
+from midsight.checkpoints.config_files import FORMAT, describe_config, digest, is_known, read_config
 from midsight.checkpoints.identity import identity
 from midsight.checkpoints.match import check, infer_config, is_pair, same_but_grid
-from midsight.checkpoints.reader import named, read_json, read_tensors, to_published
+from midsight.checkpoints.reader import detect_layout, named, read_json, read_tensors, to_published
 from midsight.checkpoints.renames import StateDict, vision_tower
 from midsight.checkpoints.writer import SHARD_BYTES, write_json, write_sharded
 from midsight.configs import MODELS, PEConfig, PETextConfig, PreprocessConfig
@@ -102,34 +102,46 @@ def load_pretrained(folder: str | Path, *, dtype: torch.dtype | None = None) -> 
     check(state_dict, described.vision, described.text, folder)
     if config.get("format") == FORMAT:
         _check_digest(folder, config)
-    if dtype is not None:
-        state_dict = {key: tensor.to(dtype) for key, tensor in state_dict.items()}
+    weights = _cast(state_dict, dtype)
     return Pretrained(
-        described.name, described.vision, described.text, described.preprocess, state_dict, described.metadata
+        described.name, described.vision, described.text, described.preprocess, weights, described.metadata
     )
 
 
 def open_pretrained(source: str | Path, *, revision: str | None = None, dtype: torch.dtype | None = None) -> Pretrained:
     """Any source that `read_state_dict` takes, with its configuration: read from the folder, or from the shapes.
 
-    A bare file of a published model gets that model's published preprocessing.
+    A bare file of a published model gets that model's published preprocessing; a tower out of a PerceptionLM, which
+    was trained on bicubic pixels, gets that.
 
     Raises:
         CheckpointError: as `read_state_dict` and `infer_config`.
         UnknownModelError: neither a file nor a repository nor a published name.
     """
     found = hub.resolve(source, revision=revision)
-    if found.path.is_dir() and any((found.path / name).exists() for name in (CONFIG, OPEN_CLIP_CONFIG)):
+    if has_config(found.path):
         return load_pretrained(found.path, dtype=dtype)
     with named(found.path):
-        state_dict = to_published(read_tensors(found.path))
+        tensors = read_tensors(found.path)
+        state_dict = to_published(tensors)
         name, vision, text = infer_config(state_dict)
     check(state_dict, vision, text, found.path)
     if found.name is not None and same_but_grid(MODELS[found.name].vision, vision):
         name = found.name  # tells the Tiling variants apart
-    if dtype is not None:
-        state_dict = {key: tensor.to(dtype) for key, tensor in state_dict.items()}
-    return Pretrained(name, vision, text, PreprocessConfig(image_size=vision.image_size), state_dict)
+    bicubic = detect_layout(tensors) == "perception_lm"
+    preprocess = PreprocessConfig(vision.image_size, interpolation="bicubic" if bicubic else "bilinear")
+    return Pretrained(name, vision, text, preprocess, _cast(state_dict, dtype))
+
+
+def has_config(path: Path) -> bool:
+    """Whether a folder tells which model it holds, in midsight's, timm's or open_clip's way."""
+    if (path / OPEN_CLIP_CONFIG).is_file():
+        return True
+    return (path / CONFIG).is_file() and is_known(read_json(path / CONFIG))
+
+
+def _cast(state_dict: StateDict, dtype: torch.dtype | None) -> StateDict:
+    return state_dict if dtype is None else {key: tensor.to(dtype) for key, tensor in state_dict.items()}
 
 
 def load_tower(source: object, vision: PEConfig, *, revision: str | None = None) -> StateDict:
