@@ -111,7 +111,7 @@ def clip_tokenizer() -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("</w>", " "), decoders.ByteLevel()])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("</w>", "Ġ"), decoders.ByteLevel()])
     tokenizer.add_special_tokens([AddedToken(mark, normalized=False, special=True) for mark in (START, END)])
     return tokenizer
 

@@ -1,0 +1,131 @@
+"""Packed towers against the plain ones, in both precisions, with and without oneDNN's operators."""
+
+import pytest
+import torch
+
+from midsight.pe import linear, packed
+from tests.pe import tiny
+
+VARIANTS = {
+    "class_token": dict(use_cls_token=True),
+    "no_class_token": dict(use_cls_token=False),
+    "layer_scale": dict(ls_init_value=0.1, output_dim=None, pool_type="none", use_ln_post=False),
+    "head_dim_24": dict(width=96, heads=4),
+    "no_rope": dict(use_rope2d=False),
+    "no_positions": dict(use_abs_posemb=False, use_ln_pre=False),
+}
+
+
+def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    assert expected.std() > 0.05, "outputs near zero would agree with anything"
+    return ((actual - expected).abs().max() / expected.abs().max()).item()
+
+
+@pytest.fixture(params=["onednn", "fallback"])
+def operators(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With torch's private operators, and as on a machine that has none."""
+    if request.param == "fallback":
+        monkeypatch.setattr(linear, "available", lambda: False)
+        monkeypatch.setattr(linear, "bf16_available", lambda: False)
+    else:
+        assert linear.available(), "this machine has no oneDNN operators: only the fallback is tested here"
+    return str(request.param)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+@torch.inference_mode()
+def test_float32_is_exact(variant: str, size: tuple[int, int], operators: str) -> None:
+    tower, images = tiny.vision(**VARIANTS[variant]), tiny.images(3, *size)
+    expected, layer = tower(images), tower.forward_features(images, layer_idx=1)
+    tower.pack()
+    assert relative_error(tower(images), expected) < 5e-6
+    assert relative_error(tower.forward_features(images, layer_idx=1), layer) < 5e-6
+
+
+@torch.inference_mode()
+def test_bfloat16_keeps_a_float32_residual(operators: str) -> None:
+    tower, images = tiny.vision(use_cls_token=True), tiny.images(3)
+    expected = tower(images)
+    found = tower.pack(torch.bfloat16)(images)
+    assert found.dtype == torch.float32
+    assert torch.cosine_similarity(found, expected).min() > 0.999
+    assert relative_error(found, expected) > 1e-6, "bfloat16 did not take part"
+
+
+@torch.inference_mode()
+def test_attention_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    tower, images = tiny.vision().pack(torch.bfloat16), tiny.images(5)
+    whole = tower(images)
+    monkeypatch.setattr("midsight.pe.attention.MAX_SCORES", 1)
+    torch.testing.assert_close(tower(images), whole, rtol=1e-2, atol=1e-2)
+
+
+@torch.inference_mode()
+def test_truncate_reaches_the_packed_blocks() -> None:
+    tower, images = tiny.vision(), tiny.images(1)
+    expected = tower.forward_features(images, layer_idx=1)
+    tower.pack().truncate(1)
+    assert relative_error(tower.forward_features(images), expected) < 5e-6
+
+
+def test_whatever_changes_the_weights_drops_the_packed_ones() -> None:
+    images = tiny.images(1)
+    tower, other = tiny.vision(seed=0), tiny.vision(seed=1)
+    with torch.inference_mode():
+        expected = other(images)
+    tower.pack().load_state_dict(other.state_dict())
+    with torch.inference_mode():
+        assert relative_error(tower(images), expected) < 5e-6
+    for change in (lambda t: t.train(), lambda t: t.double(), lambda t: t.to("cpu")):
+        tower.pack()
+        change(tower)
+        assert tower._packed is None
+        tower.float().eval()
+
+
+def test_training_goes_through_the_plain_tower() -> None:
+    tower = tiny.vision().pack()
+    tower(tiny.images(1)).sum().backward()
+    assert tower.conv1.weight.grad is not None
+
+
+TEXTS = [5, 3, 3, 20, 12, 2, 5, 7]  # lengths with start and end
+
+
+def token_rows(lengths: list[int], context: int = 20) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    rows = torch.zeros(len(lengths), context, dtype=torch.int64)
+    for row, length in zip(rows, lengths, strict=True):
+        row[:length] = torch.randint(1, 49_000, (length,), generator=generator)
+        row[0], row[length - 1] = 49406, 49407
+    return rows
+
+
+@pytest.mark.parametrize("rows_at_once", [4, 16, 1024])
+@torch.inference_mode()
+def test_texts_without_padding_are_exact(rows_at_once: int, operators: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "TEXT_ROWS", rows_at_once)
+    pair, ids = tiny.clip(), token_rows(TEXTS)
+    expected = pair.encode_text(ids)
+    assert relative_error(pair.pack().encode_text(ids), expected) < 5e-6
+    assert torch.cosine_similarity(pair.pack(torch.bfloat16).encode_text(ids), expected).min() > 0.999
+
+
+@torch.inference_mode()
+def test_one_block_and_no_text() -> None:
+    from midsight import pe
+
+    tower = tiny.drawn(pe.TextTransformer(pe.PETextConfig(**(tiny.TEXT | {"layers": 1}))))
+    ids = token_rows(TEXTS)
+    expected = tower(ids)
+    assert relative_error(tower.pack()(ids), expected) < 5e-6
+    assert tower(ids[:0]).shape == (0, 24)
+
+
+def test_parts_hold_every_text_once() -> None:
+    lengths = sorted([3, 900, 5, 1, 400, 400, 2000, 7])
+    parts = packed.parts_of(lengths)
+    assert [i for part in parts for i in range(len(lengths))[part]] == list(range(len(lengths)))
+    assert all(sum(lengths[part]) <= packed.TEXT_ROWS or part.stop - part.start == 1 for part in parts)
+    assert packed.parts_of([]) == []
