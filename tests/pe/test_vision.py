@@ -1,4 +1,4 @@
-"""The vision tower by itself: layers, sizes, truncation, training switches, errors. Numbers against peers: test_parity.py."""
+"""The vision tower by itself: layers, sizes, truncation, training switches, errors. Peers: test_parity.py."""
 
 import copy
 import pickle

@@ -1,0 +1,47 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+CONTENTS := pyproject.toml constraints.txt
+
+.PHONY: demo test check unit bench docs default-model format clean
+
+demo: .venv/.core  ## classify, compare and show the shipped pictures and clip with the embedded model
+	$(BIN)/midsight demo --out demo
+
+test: check unit  ## everything that must hold
+
+check: .venv/.dev  ## format, lint, types, direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: .venv/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+bench: .venv/.dev  ## speed beside timm and open_clip; writes benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
+
+docs: .venv/.dev  ## the site, into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+default-model: .venv/.dev  ## train the embedded model again from packaged open data (hours)
+	$(BIN)/python -m midsight.train.embedded --out midsight/assets/embedded
+
+format: .venv/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.venv/.core: $(CONTENTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e '.[heif,search]'
+	touch $@
+
+.venv/.dev: $(CONTENTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e '.[dev]'
+	touch $@ .venv/.core
+
+clean:
+	rm -rf .venv site demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
