@@ -1,0 +1,216 @@
+"""Decoding chosen frames with PyAV, and no more than is needed for them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from midsight.errors import MediaError
+from midsight.video.source import Source, Timeline, scan
+
+Frame = npt.NDArray[np.uint8]  # (H, W, 3), RGB
+
+# In these a frame that is marked as no reference is used by no other frame at all, so it need not be decoded.
+_SKIPS = frozenset(("h264", "mpeg4", "mpeg2video", "mpeg1video"))
+
+
+class TimelineError(Exception):
+    """The decoder gave other frames than the packets promised."""
+
+
+class Reader:
+    """Frames by index.
+
+    Where the packets tell the frames, it seeks: when the next wanted frame has a key frame ahead of what is decoded,
+    it jumps there, else it decodes on. Where they do not, it decodes everything once to count, and once more to read.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.errors = 0  # packets that could not be decoded
+        self.turned = 0  # degrees, counter-clockwise, of the last frame given out
+        self._codec = source.stream.codec_context
+        self._size: tuple[int, int] | None = None
+        self._skipping = False
+        self._position = -1  # index of the frame that came last
+        self._pending: list[Any] = []
+        self._packets: Iterator[Any] = iter(())
+        self._lost = True  # at the end of the file: the first frame needs a seek
+        timeline = scan(source)
+        self.timeline = self._count() if timeline is None else timeline
+
+    @property
+    def short_read(self) -> bool:
+        return self.timeline.short_read or self.errors > 0
+
+    def recount(self) -> None:
+        """Replaces the timeline by what the decoder really gives.
+
+        Raises:
+            MediaError: not one frame.
+        """
+        self.timeline = self._count()
+
+    def frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        """(index, pixels) of each index.
+
+        Args:
+            indices: rising, none twice; going back behind an earlier call costs a seek.
+
+        Raises:
+            TimelineError: a frame does not come out of the decoder; `recount`, choose again.
+        """
+        if self.timeline.pts is None:
+            yield from self._by_counting(indices)
+            return
+        wanted = frozenset(int(self.timeline.pts[i]) for i in indices)
+        for index in indices:
+            yield index, self._pixels(self._by_time(index, wanted))
+
+    def key_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        """The same for key frames only: each is decoded alone."""
+        pts = self.timeline.pts
+        if pts is None:
+            raise TimelineError
+        for index in indices:
+            self._seek(index)
+            packet = next((p for p in self._packets if p is not None and p.pts == pts[index]), None)
+            frames = [] if packet is None else [*self._decode(packet), *self._decode(None)]
+            frame = next((f for f in frames if f.pts == pts[index]), None)
+            if frame is None:
+                raise TimelineError
+            yield index, self._pixels(frame)
+        self._lost = True
+
+    # By time stamp
+
+    def _by_time(self, index: int, wanted: frozenset[int]) -> Any:
+        assert self.timeline.pts is not None
+        pts, target = self.timeline.pts, int(self.timeline.pts[index])
+        keys = self.timeline.keys
+        key = int(keys[max(0, int(np.searchsorted(keys, index, side="right")) - 1)])
+        if self._lost or key > self._position or index <= self._position:
+            self._seek(key)
+        for frame in self._pending_then_decoded(wanted):
+            if frame.pts == target:
+                self._position = index
+                return frame
+            if frame.pts is None or frame.pts > target:
+                break
+            self._position = int(np.searchsorted(pts, frame.pts))
+        raise TimelineError
+
+    def _seek(self, key: int) -> None:
+        """To the packet of a key frame, or an earlier one where the container cannot do better."""
+        timeline = self.timeline
+        assert timeline.pts is not None
+        assert timeline.dts is not None
+        before = timeline.keys[: int(np.searchsorted(timeline.keys, key)) + 1]
+        for candidate in (*before[-1:-4:-1], None):
+            if candidate is None:
+                self.source.rewind()
+            else:
+                self.source.container.seek(int(timeline.dts[candidate]), stream=self.source.stream, backward=True)
+            self._restart(rewind=False)
+            first = next((p for p in self._packets if p is not None and p.is_keyframe and p.pts is not None), None)
+            if first is not None and first.pts <= timeline.pts[key]:
+                self._packets = _chain(first, self._packets)
+                return
+        raise TimelineError
+
+    def _restart(self, rewind: bool = True) -> None:
+        if rewind:
+            self.source.rewind()
+        self._codec.flush_buffers()
+        self._codec.skip_frame = "DEFAULT"
+        self._skipping = self._lost = False
+        self._position = -1
+        self._pending = []
+        self._packets = self._demux()
+
+    def _pending_then_decoded(self, wanted: frozenset[int], skip: bool = True) -> Iterator[Any]:
+        skips = skip and self.source.codec in _SKIPS
+        while True:
+            while self._pending:
+                yield self._pending.pop(0)
+            try:
+                packet = next(self._packets)
+            except StopIteration:
+                return
+            if skips and packet is not None and (packet.pts not in wanted) != self._skipping:
+                self._skipping = not self._skipping
+                self._codec.skip_frame = "NONREF" if self._skipping else "DEFAULT"
+            self._pending.extend(self._decode(packet))
+
+    # By counting
+
+    def _count(self) -> Timeline:
+        """Decodes everything, keeping only the time stamps."""
+        self._restart()
+        unit = float(self.source.stream.time_base)
+        rate = float(self.source.stream.average_rate or 25)
+        times: list[float] = []
+        for frame in self._pending_then_decoded(frozenset(), skip=False):
+            at = len(times) / rate if frame.pts is None else frame.pts * unit
+            times.append(at if not times else max(at, times[-1]))
+            self.source.check_seconds(times[-1] - times[0])
+            self.source.check_frames(len(times))
+        if not times:
+            raise MediaError(f"{self.source.name}: not one frame of it can be decoded.")
+        relative = np.array(times) - times[0]
+        self._lost = True
+        return Timeline(relative, None, None, np.array([0]), float(relative[-1]) + 1 / rate, self.errors > 0)
+
+    def _by_counting(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+        for index in indices:
+            if self._lost or index <= self._position:
+                self._restart()
+            for frame in self._pending_then_decoded(frozenset(), skip=False):
+                self._position += 1
+                if self._position == index:
+                    yield index, self._pixels(frame)
+                    break
+            else:
+                raise MediaError(f"{self.source.name}: gave fewer frames when it was read again.")
+
+    # Packets and frames
+
+    def _demux(self) -> Iterator[Any]:
+        """Packets that can be decoded, and None at the end, which makes the decoder give what it holds back."""
+        try:
+            for packet in self.source.container.demux(self.source.stream):
+                self.source.check_time()
+                if packet.is_corrupt:
+                    self.errors += 1
+                elif packet.size:
+                    yield packet
+        except av.FFmpegError:
+            self.errors += 1
+        yield None
+
+    def _decode(self, packet: Any) -> list[Any]:
+        try:
+            frames = self._codec.decode(packet)
+        except av.FFmpegError:
+            self.errors += 1
+            return []
+        good = [f for f in frames if not f.is_corrupt]
+        self.errors += len(frames) - len(good)
+        return good
+
+    def _pixels(self, frame: Any) -> Frame:
+        """RGB, upright, and of the size of the first frame."""
+        self.source.check_pixels(frame.width, frame.height)
+        if self._size is None:
+            self._size = (frame.width, frame.height)
+        width, height = self._size
+        pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+        self.turned = frame.rotation % 360
+        return np.rot90(pixels, self.turned // 90) if self.turned else pixels
+
+
+def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest

@@ -1,0 +1,84 @@
+"""The same frames by torchcodec, where it is installed, finds FFmpeg's libraries, and is known to be exact."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from midsight.errors import MissingDependencyError
+from midsight.video.reader import Frame, TimelineError
+from midsight.video.source import Source, Timeline
+
+# Containers with an index of their frames: in others (MPEG-TS, AVI) torchcodec seeks to wrong frames without a word.
+_CONTAINERS = frozenset(("mov", "matroska"))
+# Deeper pixels are brought down to 8 bits differently by each version of FFmpeg.
+_PIXELS = frozenset(("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"))
+
+
+@functools.cache
+def _decoder_class() -> Any:
+    """torchcodec's VideoDecoder, or the error that tells why there is none."""
+    try:
+        from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined, unused-ignore]
+    except (ImportError, RuntimeError, OSError) as error:  # not installed; libraries of FFmpeg not found
+        return error
+    return VideoDecoder
+
+
+def loads() -> bool:
+    """Whether torchcodec is installed and finds FFmpeg's libraries."""
+    return not isinstance(_decoder_class(), Exception)
+
+
+def suits(source: Source, timeline: Timeline) -> bool:
+    """Whether torchcodec is known to give exactly PyAV's frames of this file, and loads."""
+    return (
+        source.path is not None
+        and timeline.pts is not None
+        and not timeline.short_read
+        and source.container.format.name.split(",")[0] in _CONTAINERS
+        and source.stream.codec_context.pix_fmt in _PIXELS
+        and loads()
+    )
+
+
+def frames(source: Source, timeline: Timeline, indices: Sequence[int]) -> dict[int, Frame]:
+    """Pixels by index.
+
+    Args:
+        indices: rising, none twice.
+
+    Raises:
+        TimelineError: torchcodec cannot read the file, or gave frames of other times than the wanted ones.
+        MissingDependencyError: torchcodec does not load.
+    """
+    decoder_class = _decoder_class()
+    if isinstance(decoder_class, Exception):
+        raise MissingDependencyError(
+            f"torchcodec does not load ({str(decoder_class).strip().splitlines()[0]}). Install "
+            f"midsight[torchcodec] and FFmpeg 4 to 8 with its shared libraries, or use backend 'pyav'."
+        ) from decoder_class
+    if timeline.pts is None or source.path is None:
+        raise TimelineError("torchcodec needs a file on the disk whose packets tell its frames.")
+    wanted = timeline.pts[list(indices)] * float(source.stream.time_base)
+    try:
+        decoder = decoder_class(
+            source.path,
+            stream_index=source.stream.index,
+            dimension_order="NHWC",
+            num_ffmpeg_threads=1,
+            seek_mode="approximate",  # our own time stamps are exact already: no second scan
+        )
+        batch = decoder.get_frames_played_at(seconds=(wanted + _half_steps(timeline, indices)).tolist())
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise TimelineError(f"torchcodec cannot read it ({str(error).strip().splitlines()[0]}).") from error
+    if not np.allclose(batch.pts_seconds.numpy(), wanted, rtol=0, atol=1e-5):
+        raise TimelineError("torchcodec gave frames of other times than were asked for.")
+    return dict(zip(indices, batch.data.numpy(), strict=True))
+
+
+def _half_steps(timeline: Timeline, indices: Sequence[int]) -> Any:
+    """Half of the time that each frame is shown: in its middle no rounding can hit a neighbour."""
+    following = np.append(timeline.times[1:], timeline.end)
+    return (following - timeline.times)[list(indices)] / 2
