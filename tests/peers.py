@@ -84,25 +84,22 @@ def timm_tower(name: str, *, seed: int = 0, **overrides: Any) -> Any:
     """
     import timm
 
-    return _filled(lambda: timm.create_model(TIMM_NAMES[name], **overrides), seed)
+    with _no_init():
+        model = timm.create_model(TIMM_NAMES[name], **overrides).eval()
+    return randomize(model, seed)
 
 
-def open_clip_pair(name: str, *, seed: int = 0) -> Any:
-    """open_clip's twin of a published pair, random weights, evaluation mode."""
+def open_clip_pair(name: str, *, seed: int = 0, drawn: bool = True) -> Any:
+    """open_clip's twin of a published pair, evaluation mode, random weights; unset ones where `drawn` is False."""
     import open_clip
 
-    return _filled(lambda: open_clip.create_model(OPEN_CLIP_NAMES[name], pretrained=None, load_weights=False), seed)
-
-
-def _filled(build: Any, seed: int) -> Any:
-    """Built with its own initialisation switched off, which takes longer than everything else, then randomised."""
     with _no_init():
-        module = build()
-    return randomize(module.eval(), seed)
+        model = open_clip.create_model(OPEN_CLIP_NAMES[name], pretrained=None, load_weights=False).eval()
+    return randomize(model, seed) if drawn else model
 
 
-class _no_init:  # noqa: N801 (reads as a word in a with statement)
-    """Turns torch.nn.init's drawing functions into no-ops inside the block."""
+class _no_init:
+    """Turns torch.nn.init's drawing functions, which take longer than all else, into no-ops inside the block."""
 
     NAMES = ("normal_", "trunc_normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_")
 

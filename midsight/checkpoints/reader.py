@@ -117,7 +117,7 @@ def read_tensors(path: str | Path) -> StateDict:
     raise CheckpointError("neither a .pt file of torch.save nor safetensors")
 
 
-class named:  # noqa: N801 (reads as a word in a with statement)
+class named:
     """Puts the file's name in front of the CheckpointErrors that are raised inside the block."""
 
     def __init__(self, path: str | Path) -> None:
