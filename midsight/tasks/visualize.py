@@ -6,16 +6,24 @@ third to h (the order in which the paper names the channels), each stretched fro
 the ranges below, and the border repeated.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from midsight.errors import InputError, ShapeError
+
+Pixels = npt.NDArray[np.uint8]
 
 LIGHTNESS = (25.0, 95.0)  # of 0..100; black and white would hide the hue
 CHROMA = (10.0, 75.0)  # sRGB holds no more at most hues
 HUE = (0.0, 300.0)  # degrees; the full circle would give the two ends one colour
 _BLUR_SIGMA = 1.0
+_GAP, _TITLE = 8, 28  # pixels between pictures, and above them
 _TO_LINEAR_RGB = (
     (3.2404542, -1.5371385, -0.4985314),
     (-0.969266, 1.8760108, 0.041556),
@@ -49,6 +57,37 @@ def pca_pictures(maps: Tensor, mask: Tensor | None = None) -> Tensor:
     pictures = torch.zeros(*tokens.shape[:3], 3, dtype=torch.uint8, device=maps.device)
     pictures[keep] = lch_to_rgb(_stretch(principal_components(tokens[keep], 3)))
     return pictures
+
+
+def sheet(columns: Sequence[Sequence[Pixels]], titles: Sequence[str], cell: int = 336) -> Pixels:
+    """Pictures side by side under titles, each stretched to a square without smoothing small maps away.
+
+    Args:
+        columns: pictures uint8 (H, W, 3) of any size, a list for each column, all of the same length.
+        titles: one for each column.
+        cell: side of a square, pixels.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ShapeError: columns of different lengths, or another number of titles.
+    """
+    if not columns or len({len(column) for column in columns}) != 1 or len(titles) != len(columns):
+        lengths = [len(column) for column in columns]
+        raise ShapeError(f"expected columns of one length and a title for each, got {lengths} and {len(titles)} titles")
+    page = Image.new("RGB", (len(columns) * (cell + _GAP) + _GAP, len(columns[0]) * (cell + _GAP) + _TITLE), "white")
+    draw = ImageDraw.Draw(page)
+    font = ImageFont.load_default(size=14)
+    for x, (column, title) in enumerate(zip(columns, titles, strict=True)):
+        left = _GAP + x * (cell + _GAP)
+        draw.text((left, 6), title, fill="black", font=font)
+        for y, picture in enumerate(column):
+            smooth = max(picture.shape[:2]) > cell
+            method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+            square = Image.fromarray(picture).resize((cell, cell), method)
+            page.paste(square, (left, _TITLE + y * (cell + _GAP)))
+    return np.asarray(page)
 
 
 def blend_with_blur(maps: Tensor) -> Tensor:

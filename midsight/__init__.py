@@ -1,0 +1,67 @@
+"""Perception Encoder for Python. `import midsight` is quick and brings no torch; each name loads on first use.
+
+import midsight
+
+model = midsight.load()  # the small embedded model; midsight.load("PE-Core-L14-336") for a published one
+model.classify("cat.jpg", ["a cat", "a dog"])
+
+from midsight import pe, transforms  # the published names
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from midsight import api, checkpoints, configs, errors, evaluate, images, pe, tasks, transforms, video
+    from midsight.api import Outcome, Perception, load
+    from midsight.errors import MidsightError
+    from midsight.tasks.zero_shot import Prediction
+
+    __version__: str
+
+_MODULES = ("api", "checkpoints", "configs", "errors", "evaluate", "images", "pe", "tasks", "transforms", "video")
+_NAMES = {
+    "load": "midsight.api",
+    "Perception": "midsight.api",
+    "Outcome": "midsight.api",
+    "Prediction": "midsight.tasks.zero_shot",
+    "MidsightError": "midsight.errors",
+}
+
+__all__ = [
+    "MidsightError",
+    "Outcome",
+    "Perception",
+    "Prediction",
+    "__version__",
+    "api",
+    "checkpoints",
+    "configs",
+    "errors",
+    "evaluate",
+    "images",
+    "load",
+    "pe",
+    "tasks",
+    "transforms",
+    "video",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"midsight.{name}")
+    if name in _NAMES:
+        value = getattr(import_module(_NAMES[name]), name)
+    elif name == "__version__":
+        from importlib.metadata import version
+
+        value = version("midsight")
+    else:
+        raise AttributeError(f"module 'midsight' has no attribute {name!r}")
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

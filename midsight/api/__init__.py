@@ -1,0 +1,7 @@
+"""Files in, results out: `load()` and what it returns."""
+
+from midsight.api.loading import load
+from midsight.api.media import Outcome
+from midsight.api.perception import Perception
+
+__all__ = ["Outcome", "Perception", "load"]

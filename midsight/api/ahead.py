@@ -1,0 +1,85 @@
+"""Reading ahead: several threads read inputs while the caller works on earlier ones; order kept, memory bounded."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+HELD = 2  # results of one input that may wait for the caller
+_POLL = 0.1  # seconds between looks at the stop sign
+
+
+@dataclass
+class _Lane(Generic[S, R]):
+    """One input and the results of it that are ready. `None` marks the end, an exception what ended it early."""
+
+    source: S
+    ready: "queue.Queue[R | BaseException | None]" = field(default_factory=lambda: queue.Queue(HELD))
+
+
+def read_ahead(
+    sources: Iterable[S], read: Callable[[S], Iterator[R]], *, workers: int, inputs_ahead: int
+) -> Iterator[tuple[S, R | Exception]]:
+    """Results of `read(source)` for each source, in order.
+
+    `sources` is advanced in the caller's thread. On each input a worker runs at most `HELD` results ahead of it.
+
+    Yields:
+        (source, result), and where `read` raised, (source, exception), after which the next source follows.
+    """
+    stop = threading.Event()
+    lanes: deque[_Lane[S, R]] = deque()
+    threads = torch.get_num_threads()
+    remaining = iter(sources)
+    # One thread each: a team of threads per worker would fight with the encoder for the same cores.
+    pool = ThreadPoolExecutor(workers, "midsight-read", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        while True:
+            while len(lanes) < inputs_ahead:
+                try:
+                    source = next(remaining)
+                except StopIteration:
+                    break
+                lane: _Lane[S, R] = _Lane(source)
+                lanes.append(lane)
+                pool.submit(_fill, lane, read, stop)
+            if not lanes:
+                return
+            lane = lanes.popleft()
+            while (item := lane.ready.get()) is not None:
+                if isinstance(item, BaseException) and not isinstance(item, Exception):
+                    raise item
+                yield lane.source, item
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)  # threads started later take over the last number that was set
+
+
+def _fill(lane: _Lane[S, R], read: Callable[[S], Iterator[R]], stop: threading.Event) -> None:
+    try:
+        for item in read(lane.source):
+            if not _put(lane, item, stop):
+                return
+    except BaseException as error:  # noqa: BLE001 (handed to the caller's thread)
+        _put(lane, error, stop)
+    _put(lane, None, stop)
+
+
+def _put(lane: _Lane[S, R], item: R | BaseException | None, stop: threading.Event) -> bool:
+    """Waits for a free place; False where the caller has left."""
+    while not stop.is_set():
+        try:
+            lane.ready.put(item, timeout=_POLL)
+            return True
+        except queue.Full:
+            continue
+    return False

@@ -1,0 +1,1 @@
+"""The `midsight` command: parse, call the library, show. The only part of midsight that prints."""

@@ -1,0 +1,88 @@
+"""`midsight embed`: pictures and videos to a file of embeddings, in a way that can be stopped and taken up again."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midsight.cli import options, show
+
+if TYPE_CHECKING:
+    from midsight.library.embed import EmbedJob
+
+
+def embed(
+    paths: options.Paths,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .parquet, .npy or .safetensors.", show_default=False)
+    ],
+    segments: Annotated[
+        float | None,
+        typer.Option("--segments", help="One embedding for each so many seconds of a video.", show_default=False),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            "--layer", help="Embed from this block of the encoder: 0-based, negative from the end.", show_default=False
+        ),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away unfinished work for this output.")] = False,
+    model: options.Model = None,
+    revision: options.Revision = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    image_size: options.ImageSize = None,
+    threads: options.Threads = None,
+    frames: options.Frames = 8,
+    batch_size: options.BatchSize = None,
+) -> None:
+    """Embeddings of pictures and videos, one row for each file (or segment of a video), unit length.
+
+    Parquet has the columns path, start, end, embedding, error. A matrix (.npy, .safetensors) comes with NAME.json,
+    which says what each line is. A file that cannot be read is reported and skipped. If the command is stopped, the
+    same command goes on where it was.
+
+    Example: midsight embed photos/ -o photos.parquet
+    """
+    from midsight.library.scan import find_media
+    from midsight.library.tables import check_output
+
+    check_output(output)
+    if segments is not None and not segments > 0:
+        raise typer.BadParameter(f"must be above 0 seconds, got {segments}", param_hint="--segments")
+    files = find_media(paths)
+    loaded = options.open_model(
+        model, device, dtype, revision=revision, layer=layer, image_size=image_size, threads=threads
+    )
+    from midsight.library.embed import EmbedJob
+    from midsight.library.embed import restart as start_over
+
+    if restart:
+        start_over(output)
+    with EmbedJob(loaded, files, output, num_frames=frames, segment_seconds=segments, batch_size=batch_size) as job:
+        if job.done:
+            show.note(f"going on: {job.done} of {job.total} inputs were done before")
+        try:
+            _run(job)
+        except KeyboardInterrupt:
+            show.warn(
+                f"stopped: {job.done} of {job.total} inputs are done and kept in {job.folder}\n"
+                "run the same command again to go on, or add --restart to begin anew"
+            )
+            raise typer.Exit(130) from None
+        summary = job.finish()
+    show.note(f"{output}: {summary.rows - summary.failures} embeddings of {loaded.dim} dimensions, by {loaded.name}")
+    show.failures(summary.failures, summary.rows)
+
+
+def _run(job: "EmbedJob") -> None:
+    with show.progress() as bar:
+        task = bar.add_task("embed", total=job.total, completed=job.done)
+        first, seen = job.done, -1
+        for outcome in job.run():
+            if outcome.error is not None:
+                show.warn(outcome.error)
+            if outcome.index != seen:
+                seen = outcome.index
+                bar.update(task, completed=first + seen)
+        bar.update(task, completed=job.total)

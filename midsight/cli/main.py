@@ -1,0 +1,70 @@
+"""The entry point. Here alone an error of the library becomes a message and an exit code.
+
+Exit codes: 0 all done; 1 some inputs failed, or the result could not be written; 2 wrong usage; 130 Ctrl-C.
+"""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from midsight.cli import checkpoint, classify, embed, features, models, show
+from midsight.errors import MediaError, MidsightError, OutputError
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+class _Group(TyperGroup):
+    """The group of commands, with midsight's errors shown in one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MidsightError as error:
+            show.fail(error)
+            raise typer.Exit(FAILED if isinstance(error, MediaError | OutputError) else USAGE) from None
+        except KeyboardInterrupt:
+            show.warn("stopped")
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Perception Encoder: classify, embed and understand pictures and videos.",
+)
+app.command()(classify.classify)
+app.command()(embed.embed)
+app.command()(features.features)
+app.command()(models.models)
+app.command()(checkpoint.info)
+app.command()(checkpoint.convert)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import midsight
+
+        typer.echo(f"midsight {midsight.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="midsight")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""Embedding many files to one: a job that can be killed at any moment and goes on with the same call.
+
+While it runs, finished work lies in a folder beside the output (`NAME.partial`): part files, and a journal that says
+which inputs they cover. A part counts once the journal names it, so nothing is lost but the last seconds and nothing
+is there twice. The output itself appears whole at the end, and the folder goes.
+"""
+
+import hashlib
+import io
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from midsight.api import Outcome, Perception
+from midsight.errors import InputError, OutputError
+from midsight.files import Journal, atomic_write
+from midsight.library.tables import Block, Row, check_output, write_table
+
+Array = npt.NDArray[np.float32]
+
+VERSION = 1
+JOURNAL = "journal.jsonl"
+PART_ROWS = 512
+PART_SECONDS = 5.0  # most work that a kill can cost, beside one input
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished job wrote."""
+
+    inputs: int
+    rows: int
+    failures: int  # rows without an embedding
+
+
+class EmbedJob:
+    """Embeds files into `output`, going on where an earlier job of the same kind stopped.
+
+    Attributes:
+        total: inputs.
+        done: inputs that are finished, those of earlier runs included.
+    """
+
+    def __init__(
+        self,
+        model: Perception,
+        paths: Sequence[Path],
+        output: Path,
+        *,
+        num_frames: int = 8,
+        segment_seconds: float | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Opens the job; reads what an earlier run left.
+
+        Raises:
+            InputError: the earlier run was of another model, other inputs or other options.
+            OutputError: the output cannot be written, or another process is working on it.
+            MissingDependencyError: Parquet without pyarrow.
+        """
+        check_output(output)
+        self.model, self.paths, self.output = model, list(paths), output
+        self._options: dict[str, Any] = dict(num_frames=num_frames, segment_seconds=segment_seconds)
+        self._batch_size = batch_size
+        self.folder = partial_folder(output)
+        self.total, self.done = len(self.paths), 0
+        self._parts: list[Path] = []
+        self._journal = self._open()
+
+    def __enter__(self) -> "EmbedJob":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._journal.close()
+
+    def run(self) -> Iterator[Outcome[Array]]:
+        """Embeds what is left; an outcome for each picture, video or segment, in order, kept before the job ends.
+
+        Raises:
+            OutputError: the disk is full; what was finished is kept.
+        """
+        first = self.done
+        outcomes = self.model.iter_embed(self.paths[first:], batch_size=self._batch_size, **self._options)
+        waiting: list[Outcome[Array]] = []
+        since = time.monotonic()
+        for outcome in outcomes:
+            new_input = not waiting or outcome.index != waiting[-1].index
+            full = len(waiting) >= PART_ROWS or time.monotonic() - since > PART_SECONDS
+            if waiting and new_input and full:
+                self._keep(waiting, first + outcome.index)
+                waiting, since = [], time.monotonic()
+            waiting.append(outcome)
+            yield outcome
+        if self.done < self.total:
+            self._keep(waiting, self.total)
+
+    def finish(self) -> Summary:
+        """Writes the output and removes the folder of parts.
+
+        Raises:
+            InputError: `run` has not come to its end.
+            OutputError: the output could not be written; parts and the earlier output are intact.
+        """
+        if self.done < self.total:
+            raise InputError(f"{self.output}: {self.total - self.done} inputs are not embedded yet; finish run() first")
+        write_table(self.output, self._blocks, self.model.dim, self._about())
+        rows = failures = 0
+        for block in self._blocks():
+            rows += len(block.rows)
+            failures += sum(row.error is not None for row in block.rows)
+        self._journal.close()
+        _remove(self.folder)
+        return Summary(self.total, rows, failures)
+
+    def _about(self) -> dict[str, str]:
+        """What the embeddings were made with; written into the output."""
+        from midsight import __version__
+
+        return {
+            "identity": self.model.identity,
+            "model": self.model.name,
+            "layer": "" if self.model.layer is None else str(self.model.layer),
+            "preprocess": json.dumps(asdict(self.model.preprocess)),
+            "num_frames": str(self._options["num_frames"]),
+            "midsight": __version__,
+        }
+
+    def _open(self) -> Journal:
+        """The journal, locked, with the earlier records taken over."""
+        journal = Journal(self.folder / JOURNAL)
+        head = {
+            "version": VERSION,
+            "identity": self.model.identity,
+            "model": self.model.name,
+            "inputs": fingerprint(self.paths),
+            "count": self.total,
+            **self._options,
+        }
+        _check_folder(self.folder)
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: could not be made ({error.strerror or error})") from error
+        journal.append({"opened": round(time.time())})  # takes the lock; two jobs must not share a folder
+        try:
+            self._take_over(journal, head)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def _take_over(self, journal: Journal, head: dict[str, Any]) -> None:
+        records = [record for record in journal if "opened" not in record]
+        if not records:
+            journal.append(head)
+            return
+        different = [key for key, value in head.items() if records[0].get(key) != value]
+        if different:
+            raise InputError(self._mixing(records[0], head, different))
+        for record in records[1:]:
+            part = self.folder / str(record["part"])
+            if not part.is_file():
+                raise InputError(f"{part}: is missing though the journal names it. {self._start_over()}")
+            self._parts.append(part)
+            self.done = int(record["done"])
+
+    def _mixing(self, earlier: dict[str, Any], now: dict[str, Any], different: list[str]) -> str:
+        if "version" in different:
+            what = "another version of midsight"
+        elif "identity" in different:
+            what = f"another model ({earlier.get('model')}, now {now['model']})"
+        elif "inputs" in different:
+            what = (
+                f"other inputs ({earlier.get('count')} files, now {now['count']}, or some of them have changed since)"
+            )
+        else:
+            what = "other options (" + ", ".join(f"{key} {earlier.get(key)}, now {now[key]}" for key in different) + ")"
+        return f"{self.folder}: holds unfinished work of {what}, which is not mixed with this. {self._start_over()}"
+
+    def _start_over(self) -> str:
+        return "Repeat the earlier command to go on with it, or start over by deleting that folder (--restart)."
+
+    def _keep(self, outcomes: Sequence[Outcome[Array]], done: int) -> None:
+        """Writes one part, then names it in the journal."""
+        part = self.folder / f"part-{len(self._parts):06d}.npz"
+        rows = [(_text(o.source), o.start, o.end, None if o.error is None else str(o.error)) for o in outcomes]
+        good = [o.value for o in outcomes if o.value is not None]
+        embeddings = np.stack(good) if good else np.empty((0, self.model.dim), np.float32)
+        buffer = io.BytesIO()
+        np.savez(buffer, embeddings=embeddings, rows=np.frombuffer(json.dumps(rows).encode(), np.uint8))
+        with atomic_write(part) as file:
+            file.write(buffer.getbuffer())
+        self._journal.append({"part": part.name, "done": done})
+        self._parts.append(part)
+        self.done = done
+
+    def _blocks(self) -> Iterator[Block]:
+        for part in self._parts:
+            with np.load(part, allow_pickle=False) as arrays:
+                rows = [Row(*row) for row in json.loads(arrays["rows"].tobytes())]
+                yield Block(rows, arrays["embeddings"])
+
+
+def partial_folder(output: Path) -> Path:
+    """Where the unfinished work for an output lies."""
+    return output.with_name(output.name + ".partial")
+
+
+def restart(output: Path) -> None:
+    """Throws away the unfinished work for an output, if there is any.
+
+    Raises:
+        OutputError: the folder is not one of an embedding job, or cannot be removed.
+    """
+    folder = partial_folder(output)
+    if folder.exists():
+        _check_folder(folder)
+        _remove(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    """A folder of that name that no job made is not ours to use or to delete."""
+    if folder.exists() and not (folder.is_dir() and ((folder / JOURNAL).is_file() or not any(folder.iterdir()))):
+        raise OutputError(f"{folder}: is not the folder of an embedding job, so it is left alone. Move it away.")
+
+
+def _remove(folder: Path) -> None:
+    try:
+        for pattern in ("part-*.npz", ".part-*.tmp", JOURNAL):  # the journal last: without it the rest is not ours
+            for path in folder.glob(pattern):
+                path.unlink()
+        folder.rmdir()
+    except OSError as error:
+        raise OutputError(f"{folder}: could not be removed ({error.strerror or error}). Remove it by hand.") from error
+
+
+def fingerprint(paths: Sequence[Path]) -> str:
+    """A hash of the inputs' names, sizes and times of change, 64 hexadecimal digits; a missing file counts as such."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            state = path.stat()
+            known = f"{state.st_size} {state.st_mtime_ns}"
+        except OSError:
+            known = "missing"
+        digest.update(os.fsencode(path) + b"\0" + known.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _text(path: object) -> str:
+    """A path as text that every format can hold: bytes that are not UTF-8 become escapes."""
+    return os.fsencode(str(path)).decode("utf-8", "backslashreplace")

@@ -1,0 +1,48 @@
+"""A tiny random model that every part of the suite may load, and real media."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import midsight
+from midsight import checkpoints, pe
+from midsight.configs import PEConfig, PETextConfig, PreprocessConfig
+
+TINY_VISION = PEConfig(
+    patch_size=8, width=48, layers=3, heads=3, mlp_ratio=2.0, output_dim=32, image_size=32, use_cls_token=True
+)
+TINY_TEXT = PETextConfig(context_length=16, width=32, heads=2, layers=2, output_dim=32)
+TINY_DENSE = PEConfig(
+    patch_size=8, width=48, layers=3, heads=3, mlp_ratio=2.0, output_dim=None, image_size=32, pool_type="none",
+    use_ln_post=False, ls_init_value=0.1,
+)  # fmt: skip
+
+
+def save_tiny(folder: Path, seed: int, vision: PEConfig = TINY_VISION, text: PETextConfig | None = TINY_TEXT) -> Path:
+    """A random model in a folder; other seeds give other identities."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = pe.CLIP(vision, text) if text is not None else pe.VisionTransformer(vision)
+    preprocess = PreprocessConfig(image_size=vision.image_size)
+    return checkpoints.save_pretrained(
+        folder, model.state_dict(), name=folder.name, vision=vision, text=text, preprocess=preprocess
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved pair of towers, a few hundred kilobytes apart from its vocabulary."""
+    return save_tiny(tmp_path_factory.mktemp("models") / "tiny", seed=0)
+
+
+@pytest.fixture(scope="session")
+def dense_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved vision tower without pooling and without text, like PE-Lang and PE-Spatial."""
+    return save_tiny(tmp_path_factory.mktemp("models") / "dense", seed=1, vision=TINY_DENSE, text=None)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Path) -> midsight.Perception:
+    """The saved pair, loaded."""
+    return midsight.load(tiny_folder, device="cpu")
