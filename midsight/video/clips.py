@@ -1,5 +1,6 @@
 """Clips: a few frames of a video with their times, and a video cut into segments."""
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from midsight.errors import InputError, MediaError
+from midsight.errors import InputError
 from midsight.video import torchcodec
 from midsight.video.indices import uniform_indices
 from midsight.video.reader import Frame, Reader, TimelineError
@@ -85,8 +86,9 @@ def sample_frames(
         video: a path, the bytes of a file, or a seekable binary file.
         num_frames: how many; a shorter video repeats frames.
         start, end: the stretch to take them from, seconds after the first frame; `end` itself is left out.
-        backend: "pyav"; "torchcodec", which must be installed; or "auto": torchcodec where it loads and is known to
-            give the same frames, else PyAV.
+        backend: which library decodes; the frames are the same. "pyav"; "torchcodec", which must be installed (files
+            where it is not known to give the same frames go to PyAV); "auto" is PyAV, which is the faster of the two
+            because it passes over frames that no wanted frame depends on.
         approximate: take the key frames nearest to the wanted ones instead: other frames, but many times faster on
             long videos with few key frames.
         limits: on size, length and time.
@@ -101,6 +103,10 @@ def sample_frames(
     """
     if num_frames < 1:
         raise InputError(f"num_frames must be at least 1, got {num_frames}")
+    if backend not in ("auto", "pyav", "torchcodec"):
+        raise InputError(f"backend must be auto, pyav or torchcodec, got {backend!r}")
+    if backend == "torchcodec":
+        torchcodec.check()
     with open_source(video, limits) as source:
         reader = Reader(source)
         try:
@@ -176,7 +182,7 @@ def _sample(
         )
     chosen = [first + i for i in uniform_indices(stop - first, num_frames)]
     if approximate:
-        chosen = [_nearest_key(timeline, i) for i in chosen]
+        chosen = _nearest_keys(timeline, chosen)
         frames = dict(reader.key_frames(sorted(set(chosen))))
     else:
         frames = _exact(reader, sorted(set(chosen)), backend)
@@ -184,14 +190,9 @@ def _sample(
 
 
 def _exact(reader: Reader, indices: Sequence[int], backend: Backend) -> dict[int, Frame]:
-    if backend == "torchcodec" or (backend == "auto" and torchcodec.suits(reader.source, reader.timeline)):
-        try:
+    if backend == "torchcodec" and torchcodec.suits(reader.source, reader.timeline):
+        with contextlib.suppress(TimelineError):  # it cannot, so PyAV has to
             return torchcodec.frames(reader.source, reader.timeline, indices)
-        except TimelineError as error:
-            if backend == "torchcodec":
-                raise MediaError(f"{reader.source.name}: {error} Use backend 'auto' or 'pyav'.") from error
-    elif backend not in ("auto", "pyav"):
-        raise InputError(f"backend must be auto, pyav or torchcodec, got {backend!r}")
     return dict(reader.frames(indices))
 
 
@@ -201,9 +202,14 @@ def _between(timeline: Timeline, start: float, end: float) -> tuple[int, int]:
     return int(first), int(max(first, stop))
 
 
-def _nearest_key(timeline: Timeline, index: int) -> int:
-    times = timeline.times[timeline.keys]
-    return int(timeline.keys[np.abs(times - timeline.times[index]).argmin()])
+def _nearest_keys(timeline: Timeline, chosen: Sequence[int]) -> list[int]:
+    """For each frame, the key frame that is nearest in time."""
+    if timeline.pts is None:
+        raise TimelineError
+    keys = np.flatnonzero(np.isin(timeline.pts, timeline.keys[:, 0]))
+    if len(keys) == 0:
+        raise TimelineError
+    return [int(keys[np.abs(timeline.times[keys] - timeline.times[i]).argmin()]) for i in chosen]
 
 
 def _clip(reader: Reader, frames: dict[int, Frame], chosen: Sequence[int], start: float, end: float) -> Clip:

@@ -67,8 +67,7 @@ class Timeline:
 
     times: npt.NDArray[np.float64]  # (T,) seconds after the first frame
     pts: npt.NDArray[np.int64] | None  # (T,) in units of the stream; None: frames can only be counted
-    dts: npt.NDArray[np.int64] | None  # (T,) by which containers seek
-    keys: npt.NDArray[np.int64]  # indices of key frames, rising
+    keys: npt.NDArray[np.int64]  # (K, 2) pts and dts of the packets of key frames, rising; some may never be shown
     end: float  # seconds: when the last frame ends
     short_read: bool
 
@@ -87,7 +86,9 @@ class Source:
         self.limits = limits
         self.codec: str = stream.codec_context.codec.canonical_name  # "av1", whichever library decodes it
         self.is_matroska: bool = "matroska" in container.format.name
+        self.is_stream_of_bytes = container.format.name.split(",")[0] not in ("mov", "matroska", "avi", "asf", "flv")
         self.last_packet = 0.0  # seconds: where the packets of all streams end, as far as they were read
+        self.first_dts = int(stream.start_time or 0)
         self.started = time.monotonic()
 
     def check_time(self) -> None:
@@ -115,8 +116,8 @@ class Source:
             )
 
     def rewind(self) -> None:
-        """Back to the first packet."""
-        self.container.seek(0, stream=self.stream, backward=True, any_frame=True)
+        """Back to the first packet, which may lie before time 0."""
+        self.container.seek(self.first_dts, stream=self.stream, backward=True)
 
 
 def describe(video: Any) -> str:
@@ -214,7 +215,7 @@ def scan(source: Source) -> Timeline | None:
     Raises:
         MediaError: more frames or seconds than the limits allow.
     """
-    rows: list[tuple[int, int, bool]] = []
+    rows: list[tuple[int, int, bool, bool]] = []  # pts, dts, key, shown
     seen, end, cut, plain = 0, 0, False, True
     vp8 = source.codec == "vp8"
     try:
@@ -224,9 +225,11 @@ def scan(source: Source) -> Timeline | None:
                 cut = True
             elif packet.pts is None or packet.size == 0:
                 plain = False
-            elif not packet.is_discard and (not vp8 or _is_shown_in_vp8(packet)):
-                rows.append((packet.pts, packet.pts if packet.dts is None else packet.dts, packet.is_keyframe))
-                end = max(end, packet.pts + (packet.duration or 0))
+            else:
+                shown = not packet.is_discard and (not vp8 or _is_shown_in_vp8(packet))
+                dts = packet.pts if packet.dts is None else packet.dts
+                rows.append((packet.pts, dts, packet.is_keyframe, shown))
+                end = max(end, packet.pts + (packet.duration or 0)) if shown else end
                 source.check_frames(len(rows))
     except av.FFmpegError:
         cut = True
@@ -238,7 +241,7 @@ def _picture_packets(source: Source) -> Iterator[Any]:
     """Packets of the pictures, from where the container stands; notes where the last packet of any stream ends."""
     for packet in source.container.demux():
         source.check_time()
-        if packet.pts is not None and packet.time_base:
+        if source.is_matroska and packet.pts is not None and packet.time_base:
             end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
             source.last_packet = max(source.last_packet, end)
         if packet.stream_index == source.stream.index and (packet.size or packet.dts is not None):
@@ -251,14 +254,15 @@ def _is_shown_in_vp8(packet: Any) -> bool:
 
 
 def _timeline(source: Source, rows: npt.NDArray[np.int64], end: int, cut: bool) -> Timeline | None:
-    pts, dts, keys = rows[:, 0], rows[:, 1], np.flatnonzero(rows[:, 2])
-    if (np.diff(pts) == 0).any() or len(keys) == 0:
+    pts, keys = rows[rows[:, 3] == 1, 0], rows[rows[:, 2] == 1, :2]
+    if (np.diff(pts) == 0).any() or len(pts) == 0 or len(keys) == 0:
         return None
+    source.first_dts = int(rows[:, 1].min())
     unit = float(source.stream.time_base)
     times = (pts - pts[0]) * unit
     last = max((end - int(pts[0])) * unit, float(times[-1]) + _usual_step(times, source.stream))
     source.check_seconds(last)
-    return Timeline(times, pts, dts, keys, last, cut)
+    return Timeline(times, pts, keys, last, cut)
 
 
 def _usual_step(times: npt.NDArray[np.float64], stream: Any) -> float:

@@ -26,20 +26,29 @@ def _decoder_class() -> Any:
     return VideoDecoder
 
 
-def loads() -> bool:
-    """Whether torchcodec is installed and finds FFmpeg's libraries."""
-    return not isinstance(_decoder_class(), Exception)
+def check() -> None:
+    """Sees that torchcodec is installed and finds FFmpeg's libraries.
+
+    Raises:
+        MissingDependencyError: it does not load; the message says why.
+    """
+    found = _decoder_class()
+    if isinstance(found, Exception):
+        reason = (str(found).strip() or type(found).__name__).splitlines()[0]
+        raise MissingDependencyError(
+            f"torchcodec does not load ({reason}). Install midsight[torchcodec] and FFmpeg 4 to 8 with its shared "
+            f"libraries, or use backend 'pyav'."
+        ) from found
 
 
 def suits(source: Source, timeline: Timeline) -> bool:
-    """Whether torchcodec is known to give exactly PyAV's frames of this file, and loads."""
+    """Whether torchcodec is known to give exactly PyAV's frames of this file."""
     return (
         source.path is not None
         and timeline.pts is not None
         and not timeline.short_read
         and source.container.format.name.split(",")[0] in _CONTAINERS
         and source.stream.codec_context.pix_fmt in _PIXELS
-        and loads()
     )
 
 
@@ -47,23 +56,16 @@ def frames(source: Source, timeline: Timeline, indices: Sequence[int]) -> dict[i
     """Pixels by index.
 
     Args:
+        source, timeline: which `suits`.
         indices: rising, none twice.
 
     Raises:
         TimelineError: torchcodec cannot read the file, or gave frames of other times than the wanted ones.
-        MissingDependencyError: torchcodec does not load.
     """
-    decoder_class = _decoder_class()
-    if isinstance(decoder_class, Exception):
-        raise MissingDependencyError(
-            f"torchcodec does not load ({str(decoder_class).strip().splitlines()[0]}). Install "
-            f"midsight[torchcodec] and FFmpeg 4 to 8 with its shared libraries, or use backend 'pyav'."
-        ) from decoder_class
-    if timeline.pts is None or source.path is None:
-        raise TimelineError("torchcodec needs a file on the disk whose packets tell its frames.")
+    assert timeline.pts is not None
     wanted = timeline.pts[list(indices)] * float(source.stream.time_base)
     try:
-        decoder = decoder_class(
+        decoder = _decoder_class()(
             source.path,
             stream_index=source.stream.index,
             dimension_order="NHWC",
