@@ -154,6 +154,8 @@ def _read_open_clip(config: Mapping[str, Any]) -> Described:
 def _preprocess(image_size: int, given: Mapping[str, Any]) -> PreprocessConfig:
     values = {key: given[key] for key in ("mean", "std") if given.get(key) is not None}
     if "resize_mode" in given:  # open_clip's, which says what was published; timm's crop_mode and interpolation do not
-        values["resize"] = {"squash": "squash", "shortest": "center_crop"}.get(given["resize_mode"], given["resize_mode"])
+        values["resize"] = {"squash": "squash", "shortest": "center_crop"}.get(
+            given["resize_mode"], given["resize_mode"]
+        )
         values["interpolation"] = given.get("interpolation", "bilinear")
     return _build(PreprocessConfig, {"image_size": image_size, **values}, "preprocessing")

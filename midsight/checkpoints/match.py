@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from midsight.checkpoints.official import Shape, expected_shapes, opaque
+from midsight.checkpoints.official import expected_shapes, opaque
 from midsight.checkpoints.renames import VISUAL, text_tower, vision_tower
 from midsight.configs import MODELS, PEConfig, PETextConfig
 from midsight.errors import CheckpointError, ConfigError
@@ -57,17 +57,10 @@ def check(
     blocks = vision.layers + (text.layers if text else 0)
     if blocks > len(state_dict):
         raise CheckpointError(f"{source}: holds {len(state_dict)} tensors, too few for the {blocks} blocks asked for")
-    shapes = expected_shapes(vision, text)
-    missing = [key for key in shapes if key not in state_dict]
-    unexpected = [key for key in state_dict if key not in shapes and not opaque(key, vision)]
-    misshaped = [k for k, shape in shapes.items() if k in state_dict and tuple(state_dict[k].shape) != shape]
-    if vision.stem != "patch" and not any(".stem." in f".{key}" for key in state_dict):
-        missing.append(f"the weights of the stem {vision.stem!r}")
-    if missing or unexpected or misshaped:
+    differences = _compare(state_dict, vision, text)
+    if any(differences):
         explanation = _explain_other(state_dict, vision, text, source)
-        raise CheckpointError(
-            explanation or _list_differences(state_dict, shapes, missing, unexpected, misshaped, source)
-        )
+        raise CheckpointError(explanation or _list(differences, len(expected_shapes(vision, text)), source))
     for key, tensor in state_dict.items():
         if not torch.is_floating_point(tensor):
             raise CheckpointError(
@@ -80,14 +73,32 @@ def published_name(vision: PEConfig, text: PETextConfig | None) -> str | None:
     return next((m.name for m in MODELS.values() if m.vision == vision and text in (None, m.text)), None)
 
 
+def _compare(
+    state_dict: Mapping[str, Tensor], vision: PEConfig, text: PETextConfig | None
+) -> tuple[list[str], list[str], list[str]]:
+    """What is missing, what is left over, and what has another shape (with both shapes)."""
+    shapes = expected_shapes(vision, text)
+    missing = [key for key in shapes if key not in state_dict]
+    if vision.stem != "patch" and not any(key.removeprefix(VISUAL).startswith("stem.") for key in state_dict):
+        missing.append(f"the weights of the stem {vision.stem!r}")
+    unexpected = [key for key in state_dict if key not in shapes and not opaque(key, vision)]
+    misshaped = [
+        f"{key} {tuple(state_dict[key].shape)} for {shape}"
+        for key, shape in shapes.items()
+        if key in state_dict and tuple(state_dict[key].shape) != shape
+    ]
+    return missing, unexpected, misshaped
+
+
 def _explain_other(
     state_dict: Mapping[str, Tensor], vision: PEConfig, text: PETextConfig | None, source: str | Path
 ) -> str | None:
     """The message for weights that are sound but another configuration's; None where they are not sound."""
     try:
         name, found, found_text = infer_config(state_dict)
-        check(state_dict, found, found_text)
     except (CheckpointError, ConfigError):
+        return None
+    if any(_compare(state_dict, found, found_text)):
         return None
     asked = published_name(vision, text)
     if text is not None and found_text is None:
@@ -125,22 +136,14 @@ def _explain_name(
     return f"{message} Load it with {load}."
 
 
-def _list_differences(
-    state_dict: Mapping[str, Tensor],
-    shapes: Mapping[str, Shape],
-    missing: list[str],
-    unexpected: list[str],
-    misshaped: list[str],
-    source: str | Path,
-) -> str:
-    wrong = [f"{key} {tuple(state_dict[key].shape)} for {shapes[key]}" for key in misshaped]
+def _list(differences: tuple[list[str], list[str], list[str]], entries: int, source: str | Path) -> str:
     parts = [
         f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
-        for what, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+        for what, found in zip(("missing", "unexpected", "of another shape"), differences, strict=True)
         if found
     ]
     return (
-        f"{source}: does not fit the configuration, which has {len(shapes)} tensors: {'; '.join(parts)}. "
+        f"{source}: does not fit the configuration, which has {entries} tensors: {'; '.join(parts)}. "
         "Copy or download the file again, or load it with the configuration that it was saved from."
     )
 

@@ -273,8 +273,8 @@ def _read_sharded(index: Path) -> StateDict:
 
 def _shard(folder: Path, name: str) -> Path:
     """A shard's file: a plain name in the folder, and no link that leads elsewhere but into a hub cache's blobs."""
-    if Path(name).name != name or name in ("", ".", "..") or "\\" in name:
-        raise CheckpointError(f"the index names the shard {name[:80]!r}; expected a file name without folders")
+    if Path(name).name != name or name in ("", ".", "..") or set(name) & set("\\\0"):
+        raise CheckpointError(f"the index names the shard {name[:80]!r}, expected a file name without folders")
     path = folder / name
     if not path.exists():
         raise CheckpointError("the shard is missing; copy or download the whole folder again")

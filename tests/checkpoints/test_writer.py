@@ -149,10 +149,7 @@ print(max(0, peak - before))
     [("a.pt", "timm", "timm"), ("a.safetensors", "b.pt", "official"), ("a.safetensors", "open_clip", "open_clip")],
 )
 def test_converting_holds_no_copy_of_the_model(source: str, target: str, to: str, tmp_path: Path) -> None:
-    """A pair of 279 MB (PE-Core-T16-384's shapes): the memory of its own that a conversion takes stays under a third.
-
-    G has tensors of at most 3 % of its size, this one's token table is 36 %; the largest tensor is what counts.
-    """
+    """A pair of 278 MB (PE-Core-T16-384's shapes): a conversion takes under 5 % of it in memory of its own."""
     from midsight.configs import MODELS
 
     model = MODELS["PE-Core-T16-384"]
@@ -164,6 +161,6 @@ def test_converting_holds_no_copy_of_the_model(source: str, target: str, to: str
     arguments = [sys.executable, "-c", MEASURE, str(tmp_path / source), str(tmp_path / target), to]
     done = subprocess.run(arguments, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 0.33 * size
+    assert int(done.stdout) < 0.05 * size
     for path in tmp_path.rglob("*"):  # keeps the test folder small
         path.unlink() if path.is_file() else None
