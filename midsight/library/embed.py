@@ -148,8 +148,8 @@ class EmbedJob:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.folder}: could not be made ({error.strerror or error})") from error
-        journal.append({"opened": round(time.time())})  # takes the lock; two jobs must not share a folder
         try:
+            journal.append({"opened": round(time.time())})  # takes the lock; two jobs must not share a folder
             self._take_over(journal, head)
         except BaseException:
             journal.close()

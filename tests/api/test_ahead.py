@@ -1,0 +1,101 @@
+"""Reading ahead: order, bounds, failures, leaving early."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from midsight.api.ahead import HELD, read_ahead
+
+
+def test_results_come_in_order_whatever_takes_long() -> None:
+    def read(number: int) -> Iterator[int]:
+        time.sleep(0.02 * (3 - number % 4))
+        for part in range(number % 3):
+            yield 10 * number + part
+
+    found = list(read_ahead(range(12), read, workers=3, inputs_ahead=5))
+    assert found == [(n, 10 * n + part) for n in range(12) for part in range(n % 3)]
+
+
+def test_a_failing_input_is_an_outcome_and_the_rest_follows() -> None:
+    def read(number: int) -> Iterator[int]:
+        yield number
+        if number == 1:
+            raise ValueError("broken")
+        yield -number
+
+    found = list(read_ahead([0, 1, 2], read, workers=2, inputs_ahead=2))
+    assert [(source, str(item)) for source, item in found] == [
+        (0, "0"), (0, "0"), (1, "1"), (1, "broken"), (2, "2"), (2, "-2"),
+    ]  # fmt: skip
+    assert isinstance(found[3][1], ValueError)
+
+
+def test_reading_ahead_is_bounded() -> None:
+    pulled, made = 0, 0
+
+    def sources() -> Iterator[int]:
+        nonlocal pulled
+        while True:  # endless: only a bounded reader ever returns
+            pulled += 1
+            yield pulled
+
+    def read(number: int) -> Iterator[int]:
+        nonlocal made
+        for _ in range(100):
+            made += 1
+            yield number
+
+    results = read_ahead(sources(), read, workers=2, inputs_ahead=3)
+    next(results)
+    time.sleep(0.3)
+    assert pulled == 3
+    assert made <= 2 * (HELD + 1) + 1, "a worker must wait when nobody takes its results"
+    results.close()  # type: ignore[attr-defined]
+
+
+def test_leaving_early_ends_the_threads() -> None:
+    before = threading.active_count()
+
+    def read(number: int) -> Iterator[int]:
+        while True:
+            yield number
+
+    results = read_ahead(range(100), read, workers=3, inputs_ahead=6)
+    assert next(results) == (0, 0)
+    results.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_sources_that_fail_end_the_reading() -> None:
+    def sources() -> Iterator[int]:
+        yield 1
+        raise RuntimeError("no more")
+
+    def read(number: int) -> Iterator[int]:
+        yield number
+
+    with pytest.raises(RuntimeError, match="no more"):
+        list(read_ahead(sources(), read, workers=1, inputs_ahead=4))
+
+
+def test_workers_use_one_thread_each_and_leave_the_caller_alone() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        seen = [
+            item
+            for _, item in read_ahead(range(4), lambda _: iter([torch.get_num_threads()]), workers=2, inputs_ahead=2)
+        ]
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+        found: list[int] = []
+        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert found == [2], "threads of the caller must not inherit the workers' number"
+    finally:
+        torch.set_num_threads(before)
