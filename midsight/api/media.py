@@ -146,6 +146,8 @@ class Reader:
         entries: list[Entry] = []
         frames = 0
         for (index, source), item in read_ahead(numbered, self._read, workers=self.workers, inputs_ahead=ahead):
+            if isinstance(item, MemoryError):
+                item = MediaError(f"{describe(source)}: not enough memory to decode it.")
             if isinstance(item, Exception):
                 if not isinstance(item, MidsightError):
                     raise item

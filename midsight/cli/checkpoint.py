@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from midsight.cli import options, show
+from midsight.errors import InputError
 
 if TYPE_CHECKING:
     from midsight.checkpoints.convert import Summary
@@ -61,7 +62,7 @@ def convert(
 
     dtypes = {None: None, "fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if dtype not in dtypes:
-        raise typer.BadParameter(f"must be fp32, fp16 or bf16, got {dtype}", param_hint="--dtype")
+        raise InputError(f"--dtype must be fp32, fp16 or bf16, got {dtype}")
     with show.status(f"converting {source}"):
         from midsight.checkpoints.convert import convert as run
 

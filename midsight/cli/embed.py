@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midsight.cli import options, show
+from midsight.errors import InputError
 
 if TYPE_CHECKING:
     from midsight.library.embed import EmbedJob
@@ -49,7 +50,7 @@ def embed(
 
     check_output(output)
     if segments is not None and not segments > 0:
-        raise typer.BadParameter(f"must be above 0 seconds, got {segments}", param_hint="--segments")
+        raise InputError(f"--segments must be above 0 seconds, got {segments}")
     files = find_media(paths)
     loaded = options.open_model(
         model, device, dtype, revision=revision, layer=layer, image_size=image_size, threads=threads

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midsight.cli import options, show
+from midsight.errors import InputError
 
 if TYPE_CHECKING:
     from midsight.api.perception import Array
@@ -65,14 +66,14 @@ def _parse(layers: str) -> list[int]:
     try:
         return [int(index) for index in layers.split(",")]
     except ValueError:
-        raise typer.BadParameter(f'expected numbers such as "0,5,-1", got {layers!r}', param_hint="--layers") from None
+        raise InputError(f'--layers must be numbers such as "0,5,-1", got {layers!r}') from None
 
 
 def _check(output: Path | None, pca: Path | None) -> None:
     if output is not None and output.suffix.lower() not in SUFFIXES:
-        raise typer.BadParameter(f"{output}: expected {' or '.join(SUFFIXES)}", param_hint="--output")
+        raise InputError(f"{output}: the ending tells the format of --output; expected {' or '.join(SUFFIXES)}")
     if pca is not None and pca.suffix.lower() != ".png":
-        raise typer.BadParameter(f"{pca}: expected .png", param_hint="--pca")
+        raise InputError(f"{pca}: --pca writes a picture; expected a name that ends in .png")
 
 
 def _shape(maps: "Array") -> tuple[int, int, str]:

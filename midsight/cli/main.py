@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from midsight.cli import checkpoint, classify, embed, features, models, show
+from midsight.cli import checkpoint, classify, embed, features, models, options, show
 from midsight.errors import MediaError, MidsightError, OutputError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -19,7 +19,8 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with options.readable_warnings():
+                return super().invoke(ctx)
         except MidsightError as error:
             show.fail(error)
             raise typer.Exit(FAILED if isinstance(error, MediaError | OutputError) else USAGE) from None

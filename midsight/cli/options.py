@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midsight.cli import show
+from midsight.errors import InputError
 
 if TYPE_CHECKING:
     from midsight.api import Perception
@@ -84,7 +85,7 @@ def read_list(value: str, what: str) -> list[str]:
     """Entries of an option: separated by commas, or one on each line of a file that is named with @.
 
     Raises:
-        BadParameter: the file cannot be read as text, or holds nothing.
+        InputError: the file cannot be read as text, or holds nothing.
     """
     if not value.startswith("@"):
         return [entry.strip() for entry in value.split(",")]
@@ -93,10 +94,10 @@ def read_list(value: str, what: str) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise typer.BadParameter(f"{path}: cannot be read ({reason})") from None
+        raise InputError(f"{path}: cannot be read ({reason}); expected {what}, one on each line") from None
     entries = [line.strip() for line in lines if line.strip()]
     if not entries:
-        raise typer.BadParameter(f"{path}: holds no {what}; expected one on each line")
+        raise InputError(f"{path}: holds no {what}; expected one on each line")
     return entries
 
 

@@ -78,6 +78,16 @@ def test_bugs_are_not_taken_for_broken_files() -> None:
         list(Broken(TRANSFORM).batches(["a.jpg"], 1))
 
 
+def test_a_lack_of_memory_is_a_failure_of_one_input() -> None:
+    class Hungry(Reader):
+        def _read(self, numbered: tuple[int, object]) -> Iterator[object]:  # type: ignore[override]
+            raise MemoryError
+
+    (batch,) = Hungry(TRANSFORM).batches(["huge.jpg"], 4)
+    with pytest.raises(errors.MediaError, match="huge.jpg: not enough memory"):
+        batch.raise_first_error()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
