@@ -107,11 +107,14 @@ def _explain_other(
         return f"{source}: holds a vision tower alone ({holds}), but a CLIP pair was asked for. Load it with {load}."
     if same_but_grid(found, vision) and found_text == text:
         kind = "VisionTransformer" if text is None else "CLIP"
+        call = (
+            f"pe.{kind}.from_config({asked or name!r}, pretrained=True, image_size={found.image_size}, "
+            f"checkpoint_path={str(source)!r}); the model then takes inputs of any size"
+        )
         return (
             f"{source}: its position table is for {found.image_size} pixels (a grid of {found.grid}x{found.grid}), but "
-            f"{vision.image_size} pixels ({vision.grid}x{vision.grid}) were asked for. Load it with "
-            f"pe.{kind}.from_config({asked or name!r}, pretrained=True, image_size={found.image_size}, "
-            f"checkpoint_path={str(source)!r}); the model then takes inputs of any size."
+            f"{vision.image_size} pixels ({vision.grid}x{vision.grid}) were asked for. "
+            f"Load it with {call if asked or name else f'image_size={found.image_size} in its configuration'}."
         )
     return _explain_name(name, asked, found, vision, found_text, source)
 
@@ -131,7 +134,7 @@ def _explain_name(
         f"(width {vision.width}, {vision.layers} blocks, patch {vision.patch_size}) was asked for."
     )
     if name is None:
-        return message
+        return f"{message} Load it with the configuration that it was saved from."
     load = f"pe.{kind}.from_config({name!r}, pretrained=True, checkpoint_path={str(source)!r})"
     return f"{message} Load it with {load}."
 
