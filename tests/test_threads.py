@@ -55,3 +55,27 @@ def test_busy_neighbours_are_seen() -> None:
             process.kill()
             process.wait()
     assert seen > len(others) / 2
+
+
+FAULTS = """
+import resource, sys
+import torch
+from midsight import threads
+if sys.argv[1] == "keep":
+    assert threads.keep_freed_memory()
+torch.set_num_threads(1)
+torch.ones(4 << 20).add(1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(4 << 20).add(1)  # 16 MB each
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator is a Linux matter")
+def test_kept_memory_is_not_faulted_in_again() -> None:
+    faults = [
+        int(subprocess.run([sys.executable, "-c", FAULTS, word], check=True, capture_output=True, text=True).stdout)
+        for word in ("keep", "leave")
+    ]
+    assert faults[0] < faults[1] / 4
