@@ -80,7 +80,8 @@ class ImageTransform:
     def pixels(self, source: Any, scratch: Scratch | None = None) -> Tensor:
         """uint8 (3, S, S), resized and not yet normalised; for those who normalise a whole batch, or on a GPU.
 
-        The channels lie innermost in memory.
+        Args:
+            scratch: memory for the decoded picture; the result does not share it.
         """
         reduced_to = self.config.image_size if self.reduced_decoding else None
         image = load_image(source, limits=self.limits, reduced_to=reduced_to, scratch=scratch)
@@ -131,7 +132,7 @@ def shorter_side_to(height: int, width: int, size: int) -> tuple[int, int]:
 def resize_pixels(
     image: Pixels, height: int, width: int, interpolation: Literal["bilinear", "bicubic"] = "bilinear"
 ) -> Tensor:
-    """uint8 (H, W, 3) to uint8 (3, height, width), antialiased; the channels lie innermost in memory."""
+    """uint8 (H, W, 3) to uint8 (3, height, width), antialiased; shares no memory with `image`."""
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     if image.shape[:2] == (height, width):
         return pixels.clone()
