@@ -64,10 +64,12 @@ from midsight import threads
 if sys.argv[1] == "keep":
     assert threads.keep_freed_memory()
 torch.set_num_threads(1)
-torch.ones(4 << 20).add(1)
+def work():
+    kept = [torch.ones(10 << 20) for _ in range(4)]  # 40 MB each
+work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    torch.ones(4 << 20).add(1)  # 16 MB each
+for _ in range(10):
+    work()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
