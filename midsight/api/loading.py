@@ -56,10 +56,6 @@ def load(
     found = load_pretrained(EMBEDDED) if name_or_path is None else open_pretrained(name_or_path, revision=revision)
     preprocess = _with_size(found, image_size)
     model = _build(found, layer).to(where)
-    if dtype == "bf16":
-        model.pack(torch.bfloat16)
-    elif where.type == "cpu":
-        model.pack(torch.float32)
     kept = (model.visual if isinstance(model, CLIP) else model).layers
     return Perception(
         model,
@@ -67,6 +63,7 @@ def load(
         name=found.name or Path(str(name_or_path)).stem,
         layer=None if layer is None else kept - 1,
         threads=fixed,
+        pack=torch.bfloat16 if dtype == "bf16" else torch.float32 if where.type == "cpu" else None,
         identity=lambda: identity(found.state_dict, preprocess, layer),
     )
 

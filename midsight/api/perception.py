@@ -1,5 +1,6 @@
 """A loaded model as a few verbs: embed, classify, compare, look inside."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -15,7 +16,7 @@ from midsight import threads as thread_policy
 from midsight.api.media import Kind, Outcome, Reader, collect, workers_for
 from midsight.configs import PEConfig, PreprocessConfig
 from midsight.errors import InputError, LayerError, ShapeError
-from midsight.pe import CLIP, VisionTransformer
+from midsight.pe import CLIP, TextTransformer, VisionTransformer
 from midsight.tasks.similarity import cosine
 from midsight.tasks.zero_shot import Prediction, build_classifier, check_labels, rank, resolve_templates
 from midsight.transforms import TextTokenizer, get_text_tokenizer
@@ -53,12 +54,15 @@ class Perception:
         name: str,
         layer: int | None = None,
         threads: int | None = None,
+        pack: torch.dtype | None = None,
         identity: Callable[[], str],
     ) -> None:
+        """`load` says what goes in here; `pack` is the dtype that each tower is packed for on its first use."""
         self.name, self.model, self.preprocess, self.layer = name, model, preprocess, layer
-        self._identity, self._threads = identity, threads
+        self._identity, self._threads, self._pack = identity, threads, pack
         self._transform = from_config(preprocess)
         self._texts: OrderedDict[tuple[str, tuple[str, ...]], Array] = OrderedDict()
+        self._lock = threading.Lock()  # of the remembered texts
 
     def __repr__(self) -> str:
         at = "" if self.layer is None else f", layer {self.layer}"
@@ -93,6 +97,18 @@ class Perception:
     def identity(self) -> str:
         """A hash of weights, preprocessing and layer: embeddings of equal identity may be compared."""
         return self._identity()
+
+    @cached_property
+    def _ready_tower(self) -> VisionTransformer:
+        """The vision tower, packed on first use: who only asks about texts does not pay for it, and the reverse."""
+        return self.tower if self._pack is None else self.tower.pack(self._pack)
+
+    @cached_property
+    def _ready_text(self) -> CLIP:
+        pair = self._pair()
+        if self._pack is not None:
+            TextTransformer.pack(pair, self._pack)  # the text tower alone
+        return pair
 
     @cached_property
     def _tokenizer(self) -> TextTokenizer:
@@ -158,8 +174,9 @@ class Perception:
                 raise InputError(f"texts must be strings, got {type(name).__name__}: {name!r:.80}")
         self._pair()
         prompts = tuple(resolve_templates(templates))
-        missing = [name for name in dict.fromkeys(names) if (name, prompts) not in self._texts]
-        rows = {name: self._texts[name, prompts] for name in names if (name, prompts) in self._texts}
+        with self._lock:
+            rows = {name: self._texts[name, prompts] for name in names if (name, prompts) in self._texts}
+        missing = [name for name in dict.fromkeys(names) if name not in rows]
         if missing:
             columns = build_classifier(self._encode_texts, missing, prompts)
             rows |= {name: column.numpy().copy() for name, column in zip(missing, columns.T, strict=True)}
@@ -345,17 +362,17 @@ class Perception:
     def _encode(self, images: Tensor) -> Tensor:
         """Images float32 (B, 3, S, S) to features float32 (B, D) on the CPU, not normalised."""
         if self._projects:
-            return self.tower(images).float().cpu()
-        return self.tower.forward_features(images, strip_cls_token=True).float().mean(dim=1).cpu()
+            return self._ready_tower(images).float().cpu()
+        return self._ready_tower.forward_features(images, strip_cls_token=True).float().mean(dim=1).cpu()
 
     @torch.inference_mode()
     def _intermediates(self, images: Tensor, layers: Sequence[int], as_maps: bool) -> list[Tensor]:
-        return self.tower.forward_intermediates(images, layers, as_maps=as_maps)
+        return self._ready_tower.forward_intermediates(images, layers, as_maps=as_maps)
 
     @torch.inference_mode()
     def _encode_texts(self, texts: list[str]) -> Tensor:
         """Texts to features float32 (n, D) on the CPU, not normalised."""
-        pair = self._pair()
+        pair = self._ready_text
         self._settle()
         parts = [
             pair.encode_text(part.to(self.device)) for part in torch.split(self._tokenizer(texts), PROMPTS_AT_ONCE)
@@ -363,11 +380,12 @@ class Perception:
         return torch.cat(parts).float().cpu()
 
     def _remember(self, rows: dict[str, Array], prompts: tuple[str, ...]) -> None:
-        for name, row in rows.items():
-            self._texts[name, prompts] = row
-            self._texts.move_to_end((name, prompts))
-        while len(self._texts) > TEXTS_KEPT:
-            self._texts.popitem(last=False)
+        with self._lock:
+            for name, row in rows.items():
+                self._texts[name, prompts] = row
+                self._texts.move_to_end((name, prompts))
+            while len(self._texts) > TEXTS_KEPT:
+                self._texts.popitem(last=False)
 
 
 def _pool(features: Tensor, counts: Sequence[int]) -> list[Array | None]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from midsight.cli import checkpoint, classify, embed, features, models, options, show
+from midsight.cli import checkpoint, classify, demo, embed, features, models, options, show
 from midsight.errors import MediaError, MidsightError, OutputError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -34,6 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Perception Encoder: classify, embed and understand pictures and videos.",
 )
@@ -43,6 +44,7 @@ app.command()(features.features)
 app.command()(models.models)
 app.command()(checkpoint.info)
 app.command()(checkpoint.convert)
+app.command()(demo.demo)
 
 
 def _version(wanted: bool) -> None:
