@@ -13,6 +13,12 @@ from midsight.pe.rope import Rope
 NORM_EPS = 1e-5
 
 
+def normal_parameter(*shape: int, std: float) -> nn.Parameter:
+    """A normally distributed parameter; left empty on the meta device, where drawing would load a compiler."""
+    parameter = nn.Parameter(torch.empty(shape))
+    return parameter if parameter.is_meta else nn.init.normal_(parameter, std=std)  # type: ignore[return-value]
+
+
 class DropPath(nn.Module):
     """Stochastic depth: in training, a sample's branch is left out with probability `p`, the rest scaled up."""
 
@@ -109,7 +115,7 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0) -> None:
         super().__init__()
-        self.probe = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
+        self.probe = normal_parameter(1, 1, width, std=width**-0.5)
         self.attn = SelfAttention(width, heads)
         self.layernorm = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = MLP(width, int(width * mlp_ratio))

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from midsight.configs import PETextConfig
 from midsight.errors import ShapeError
 from midsight.pe import packed
-from midsight.pe.blocks import NORM_EPS, ResidualAttentionBlock, Transformer
+from midsight.pe.blocks import NORM_EPS, ResidualAttentionBlock, Transformer, normal_parameter
 
 
 class TextTransformer(nn.Module):
@@ -20,16 +20,16 @@ class TextTransformer(nn.Module):
         self.text_config = config
         self.context_length, self.vocab_size = config.context_length, config.vocab_size
         width = config.width
-        self.token_embedding = nn.Embedding(config.vocab_size, width)
-        self.positional_embedding = nn.Parameter(torch.randn(config.context_length, width) * 0.01)
+        table = normal_parameter(config.vocab_size, width, std=0.02)
+        self.token_embedding = nn.Embedding(config.vocab_size, width, _weight=table.detach())
+        self.positional_embedding = normal_parameter(config.context_length, width, std=0.01)
         self.transformer = Transformer(
             [ResidualAttentionBlock(width, config.heads, config.mlp_ratio) for _ in range(config.layers)]
         )
         self.ln_final = nn.LayerNorm(width, eps=NORM_EPS)
-        self.text_projection = nn.Parameter(torch.randn(width, config.output_dim) * width**-0.5)
+        self.text_projection = normal_parameter(width, config.output_dim, std=width**-0.5)
         self._checkpointing = False
         self._packed_text: packed.PackedText | None = None
-        nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""

@@ -14,7 +14,7 @@ from midsight.checkpoints import load_tower
 from midsight.configs import MODELS, PEConfig, find_model
 from midsight.errors import ConfigError, LayerError, ShapeError
 from midsight.pe import packed, stem
-from midsight.pe.blocks import NORM_EPS, AttentionPooling, ResidualAttentionBlock, Transformer
+from midsight.pe.blocks import NORM_EPS, AttentionPooling, ResidualAttentionBlock, Transformer, normal_parameter
 from midsight.pe.rope import Rope, RopeTables
 
 
@@ -37,10 +37,10 @@ class VisionTransformer(nn.Module):
             self.stem = stem.build(config.stem)
             self.conv1 = nn.Conv2d(self.stem.out_channels, width, 1, bias=False)
         if config.use_cls_token:
-            self.class_embedding = nn.Parameter(scale * torch.randn(width))
+            self.class_embedding = normal_parameter(width, std=scale)
         if config.use_abs_posemb:
             rows = config.grid**2 + int(config.use_cls_token)
-            self.positional_embedding = nn.Parameter(scale * torch.randn(rows, width))
+            self.positional_embedding = normal_parameter(rows, width, std=scale)
         self.ln_pre = nn.LayerNorm(width, eps=NORM_EPS) if config.use_ln_pre else nn.Identity()
         self.transformer = Transformer(
             [
@@ -52,7 +52,7 @@ class VisionTransformer(nn.Module):
         if config.pool_type == "attn":
             self.attn_pool = AttentionPooling(width, config.attn_pooler_heads)
         if config.output_dim is not None:
-            self.proj = nn.Parameter(scale * torch.randn(width, config.output_dim))
+            self.proj = normal_parameter(width, config.output_dim, std=scale)
         self._rope_tables = RopeTables(width // config.heads, class_token=config.use_cls_token)
         self._checkpointing = False
         self._packed: packed.PackedTower | None = None

@@ -161,3 +161,13 @@ def test_wrong_layers_are_refused() -> None:
             call()
     with pytest.raises(LayerError, match="at least one layer"):
         tower.forward_intermediates(tiny.images(1), layers=[])
+
+
+def test_compiles_and_exports_in_one_graph() -> None:
+    tower, images = tiny.vision(use_cls_token=True), tiny.images(2)
+    with torch.no_grad():
+        expected = tower(images)
+        compiled = torch.compile(tower, backend="aot_eager", fullgraph=True)
+        torch.testing.assert_close(compiled(images), expected)
+        exported = torch.export.export(tower, (images,)).module()
+        torch.testing.assert_close(exported(images), expected)
