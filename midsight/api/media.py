@@ -1,5 +1,6 @@
 """From any mixture of pictures and videos to batches of pixels, and back to one outcome for each input."""
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -116,6 +118,7 @@ class Reader:
         kind: what the inputs are.
         num_frames: frames of a video or segment.
         segment_seconds: length of the segments of a video; None takes it whole.
+        skip_segments: segments of the first input to leave out, for work that is taken up again.
         workers: threads that decode.
     """
 
@@ -123,6 +126,7 @@ class Reader:
     kind: Kind = "auto"
     num_frames: int = 8
     segment_seconds: float | None = None
+    skip_segments: int = 0
     workers: int = 1
 
     def __post_init__(self) -> None:
@@ -167,7 +171,7 @@ class Reader:
         elif isinstance(source, np.ndarray | Tensor):
             yield Entry(index, source, self._clip(source))
         else:
-            for clip in self._clips(source):
+            for clip in itertools.islice(self._clips(source), 0 if index else self.skip_segments, None):
                 yield Entry(index, source, self._clip(clip.frames), start=float(clip.start), end=float(clip.end))
 
     def _clips(self, source: Any) -> Iterator[video.Clip]:
@@ -224,6 +228,13 @@ def as_iterable(sources: Any, kind: Kind = "auto") -> Iterable[Any]:
     raise InputError(
         f"expected a path, bytes, a PIL image, an array, a tensor, or an iterable of them; got {type(sources).__name__}"
     )
+
+
+def pool_frames(features: Tensor, counts: Sequence[int]) -> list[npt.NDArray[np.float32] | None]:
+    """Features of frames (F, D) to one embedding for each clip; None where no direction is left."""
+    means = [rows.mean(dim=0) for rows in torch.split(features, list(counts))]
+    usable = [bool(torch.isfinite(mean).all()) and float(mean.norm()) > 0 for mean in means]
+    return [F.normalize(mean, dim=0).numpy() if ok else None for mean, ok in zip(means, usable, strict=True)]
 
 
 def collect(outcomes: Iterable[Outcome[npt.NDArray[np.float32]]], width: int) -> npt.NDArray[np.float32]:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from midsight import threads as thread_policy
-from midsight.api.media import Kind, Outcome, Reader, collect, workers_for
+from midsight.api.media import Kind, Outcome, Reader, collect, pool_frames, workers_for
 from midsight.configs import PEConfig, PreprocessConfig
 from midsight.errors import InputError, LayerError, ShapeError
 from midsight.pe import CLIP, TextTransformer, VisionTransformer
@@ -82,6 +81,11 @@ class Perception:
     def device(self) -> torch.device:
         """Where the model computes."""
         return self.tower.conv1.weight.device
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in: "fp32", or "bf16" with a residual stream in float32."""
+        return "bf16" if self._pack == torch.bfloat16 else "fp32"
 
     @property
     def dim(self) -> int:
@@ -190,6 +194,7 @@ class Perception:
         kind: Kind = "auto",
         num_frames: int = 8,
         segment_seconds: float | None = None,
+        skip_segments: int = 0,
         batch_size: int | None = None,
     ) -> Iterator[Outcome[Array]]:
         """Embeddings of pictures and videos one by one, in order, in bounded memory; a bad input stops no other.
@@ -201,6 +206,7 @@ class Perception:
             kind: "auto" tells videos by file ending, by four dimensions, or by being a `midsight.video.Clip`.
             num_frames: frames taken from each video or segment.
             segment_seconds: one outcome for each stretch of so many seconds of a video, instead of one for all of it.
+            skip_segments: segments of the first input to leave out, for work that is taken up again.
             batch_size: pictures and frames encoded together.
 
         Yields:
@@ -209,7 +215,7 @@ class Perception:
         Raises:
             InputError: an argument that cannot be.
         """
-        reader = self._reader(kind, num_frames, segment_seconds)
+        reader = self._reader(kind, num_frames, segment_seconds, skip_segments)
         return self._embedded(reader, sources, self._batch_size(batch_size))
 
     # Questions
@@ -314,7 +320,7 @@ class Perception:
             raise LayerError(f"name at least one layer, 0 to {self.tower.layers - 1} or negative from the end")
         size = self._batch_size(batch_size)
         found: list[list[Array]] = [[] for _ in layers]
-        for batch in self._reader("auto", num_frames, None).batches(media, size):
+        for batch in self._reader("auto", num_frames).batches(media, size):
             batch.raise_first_error()
             for images in self._images(batch.pixels, size):
                 for kept, part in zip(found, self._intermediates(images, layers, as_maps), strict=True):
@@ -336,8 +342,8 @@ class Perception:
             raise InputError(f"{self.name} has no text tower: load a PE-Core model to work with texts and labels")
         return self.model
 
-    def _reader(self, kind: Kind, num_frames: int, segment_seconds: float | None) -> Reader:
-        return Reader(self._transform, kind, num_frames, segment_seconds, workers_for(self.device))
+    def _reader(self, kind: Kind, num_frames: int, segment_seconds: float | None = None, skip: int = 0) -> Reader:
+        return Reader(self._transform, kind, num_frames, segment_seconds, skip, workers_for(self.device))
 
     def _batch_size(self, batch_size: int | None) -> int:
         return BATCH_SIZE.get(self.device.type, BATCH_SIZE_ELSEWHERE) if batch_size is None else batch_size
@@ -345,7 +351,7 @@ class Perception:
     def _embedded(self, reader: Reader, sources: Any, batch_size: int) -> Iterator[Outcome[Array]]:
         for batch in reader.batches(sources, batch_size):
             features = [self._encode(images) for images in self._images(batch.pixels, batch_size)]
-            pooled = _pool(torch.cat(features), batch.counts) if features else []
+            pooled = pool_frames(torch.cat(features), batch.counts) if features else []
             yield from batch.outcomes(pooled)
 
     def _images(self, pixels: Tensor | None, batch_size: int) -> Iterator[Tensor]:
@@ -386,10 +392,3 @@ class Perception:
                 self._texts.move_to_end((name, prompts))
             while len(self._texts) > TEXTS_KEPT:
                 self._texts.popitem(last=False)
-
-
-def _pool(features: Tensor, counts: Sequence[int]) -> list[Array | None]:
-    """Features of frames (F, D) to one embedding for each clip; None where no direction is left."""
-    means = [rows.mean(dim=0) for rows in torch.split(features, list(counts))]
-    usable = [bool(torch.isfinite(mean).all()) and float(mean.norm()) > 0 for mean in means]
-    return [F.normalize(mean, dim=0).numpy() if ok else None for mean, ok in zip(means, usable, strict=True)]

@@ -65,13 +65,13 @@ def embed(
             show.note(f"going on: {job.done} of {job.total} inputs were done before")
         try:
             _run(job)
+            summary = job.finish()
         except KeyboardInterrupt:
             show.warn(
                 f"stopped: {job.done} of {job.total} inputs are done and kept in {job.folder}\n"
                 "run the same command again to go on, or add --restart to begin anew"
             )
             raise typer.Exit(130) from None
-        summary = job.finish()
     show.note(f"{output}: {summary.rows - summary.failures} embeddings of {loaded.dim} dimensions, by {loaded.name}")
     show.failures(summary.failures, summary.rows)
 
@@ -79,11 +79,9 @@ def embed(
 def _run(job: "EmbedJob") -> None:
     with show.progress() as bar:
         task = bar.add_task("embed", total=job.total, completed=job.done)
-        first, seen = job.done, -1
-        for outcome in job.run():
+        first = job.done
+        for rows, outcome in enumerate(job.run(), start=1):
             if outcome.error is not None:
                 show.warn(outcome.error)
-            if outcome.index != seen:
-                seen = outcome.index
-                bar.update(task, completed=first + seen)
+            bar.update(task, completed=first + outcome.index, description=f"embed, {rows} rows")
         bar.update(task, completed=job.total)

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +46,6 @@ class EmbedJob:
 
     Attributes:
         total: inputs.
-        done: inputs that are finished, those of earlier runs included.
     """
 
     def __init__(
@@ -70,9 +70,15 @@ class EmbedJob:
         self._options: dict[str, Any] = dict(num_frames=num_frames, segment_seconds=segment_seconds)
         self._batch_size = batch_size
         self.folder = partial_folder(output)
-        self.total, self.done = len(self.paths), 0
+        self.total = len(self.paths)
+        self._at, self._within = 0, 0  # the input that is being worked on, and how many rows of it are there
         self._parts: list[Path] = []
         self._journal = self._open()
+
+    @property
+    def done(self) -> int:
+        """Inputs that are finished and kept, those of earlier runs included."""
+        return self._kept
 
     def __enter__(self) -> "EmbedJob":
         return self
@@ -87,19 +93,29 @@ class EmbedJob:
             OutputError: the disk is full; what was finished is kept.
         """
         first = self.done
-        outcomes = self.model.iter_embed(self.paths[first:], batch_size=self._batch_size, **self._options)
+        outcomes = self.model.iter_embed(
+            self.paths[first:], skip_segments=self._within, batch_size=self._batch_size, **self._options
+        )
         waiting: list[Outcome[Array]] = []
         since = time.monotonic()
         for outcome in outcomes:
-            new_input = not waiting or outcome.index != waiting[-1].index
-            full = len(waiting) >= PART_ROWS or time.monotonic() - since > PART_SECONDS
-            if waiting and new_input and full:
-                self._keep(waiting, first + outcome.index)
-                waiting, since = [], time.monotonic()
+            if first + outcome.index > self._at:
+                self._at, self._within = first + outcome.index, 0
+            self._within += 1
             waiting.append(outcome)
+            if len(waiting) >= PART_ROWS or time.monotonic() - since > PART_SECONDS:
+                if self._ends(outcome):
+                    self._at, self._within = first + outcome.index + 1, 0
+                self._keep(waiting)
+                waiting, since = [], time.monotonic()
             yield outcome
-        if self.done < self.total:
-            self._keep(waiting, self.total)
+        if self._at < self.total or waiting:
+            self._at, self._within = self.total, 0
+            self._keep(waiting)
+
+    def _ends(self, outcome: Outcome[Array]) -> bool:
+        """Whether nothing more comes of this input: all but a segment, and a segment that failed."""
+        return self._options["segment_seconds"] is None or outcome.start is None or outcome.error is not None
 
     def finish(self) -> Summary:
         """Writes the output and removes the folder of parts.
@@ -127,6 +143,7 @@ class EmbedJob:
             "identity": self.model.identity,
             "model": self.model.name,
             "layer": "" if self.model.layer is None else str(self.model.layer),
+            "dtype": self.model.dtype,
             "preprocess": json.dumps(asdict(self.model.preprocess)),
             "num_frames": str(self._options["num_frames"]),
             "midsight": __version__,
@@ -141,6 +158,7 @@ class EmbedJob:
             "model": self.model.name,
             "inputs": fingerprint(self.paths),
             "count": self.total,
+            "dtype": self.model.dtype,
             **self._options,
         }
         _check_folder(self.folder)
@@ -158,6 +176,7 @@ class EmbedJob:
 
     def _take_over(self, journal: Journal, head: dict[str, Any]) -> None:
         records = [record for record in journal if "opened" not in record]
+        self._kept = 0
         if not records:
             journal.append(head)
             return
@@ -169,7 +188,8 @@ class EmbedJob:
             if not part.is_file():
                 raise InputError(f"{part}: is missing though the journal names it. {self._start_over()}")
             self._parts.append(part)
-            self.done = int(record["done"])
+            self._at, self._within = int(record["done"]), int(record["within"])
+        self._kept = self._at
 
     def _mixing(self, earlier: dict[str, Any], now: dict[str, Any], different: list[str]) -> str:
         if "version" in different:
@@ -187,8 +207,8 @@ class EmbedJob:
     def _start_over(self) -> str:
         return "Repeat the earlier command to go on with it, or start over by deleting that folder (--restart)."
 
-    def _keep(self, outcomes: Sequence[Outcome[Array]], done: int) -> None:
-        """Writes one part, then names it in the journal."""
+    def _keep(self, outcomes: Sequence[Outcome[Array]]) -> None:
+        """Writes one part, then names it in the journal together with the place that the work has come to."""
         part = self.folder / f"part-{len(self._parts):06d}.npz"
         rows = [(_text(o.source), o.start, o.end, None if o.error is None else str(o.error)) for o in outcomes]
         good = [o.value for o in outcomes if o.value is not None]
@@ -197,15 +217,18 @@ class EmbedJob:
         np.savez(buffer, embeddings=embeddings, rows=np.frombuffer(json.dumps(rows).encode(), np.uint8))
         with atomic_write(part) as file:
             file.write(buffer.getbuffer())
-        self._journal.append({"part": part.name, "done": done})
+        self._journal.append({"part": part.name, "done": self._at, "within": self._within})
         self._parts.append(part)
-        self.done = done
+        self._kept = self._at
 
     def _blocks(self) -> Iterator[Block]:
         for part in self._parts:
-            with np.load(part, allow_pickle=False) as arrays:
-                rows = [Row(*row) for row in json.loads(arrays["rows"].tobytes())]
-                yield Block(rows, arrays["embeddings"])
+            try:
+                with np.load(part, allow_pickle=False) as arrays:
+                    block = Block([Row(*row) for row in json.loads(arrays["rows"].tobytes())], arrays["embeddings"])
+            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+                raise InputError(f"{part}: is damaged ({error}). {self._start_over()}") from error
+            yield block
 
 
 def partial_folder(output: Path) -> Path:

@@ -17,6 +17,8 @@ from midsight import errors
 from midsight.library import embed
 from midsight.library.embed import EmbedJob, partial_folder, restart
 
+CLIP = next((Path(midsight.__file__).parent / "assets" / "demo").glob("*.mp4"))
+
 
 class Crash(BaseException):
     """Stands for a kill: nothing in the package catches it."""
@@ -93,32 +95,37 @@ def crash_at(monkeypatch: pytest.MonkeyPatch, point: int, *, before: bool) -> Ca
 def _split_keep(counted: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Callable[..., Any]:
     real = EmbedJob._keep
 
-    def keep(job: EmbedJob, outcomes: Any, done: int) -> None:
+    def keep(job: EmbedJob, outcomes: Any) -> None:
         counted(lambda: None)()  # a kill just before the part is written
-        real(job, outcomes, done)
+        real(job, outcomes)
 
     return keep
 
 
 @pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("segments", [None, 0.7])
 def test_stopped_anywhere_and_started_again(
-    tiny_model: midsight.Perception, photos: list[Path], tmp_path: Path, before: bool
+    tiny_model: midsight.Perception, photos: list[Path], tmp_path: Path, before: bool, segments: float | None
 ) -> None:
+    if segments:
+        photos = [photos[0], CLIP, photos[2], photos[3], CLIP]
+    options = {"segment_seconds": segments, "num_frames": 2}
     whole = tmp_path / "whole.parquet"
-    run(tiny_model, photos, whole)
+    run(tiny_model, photos, whole, **options)
     expected = read(whole)
+    assert len(expected) > len(photos) or not segments
     output = tmp_path / "out.parquet"
     for point in range(1, 100):
         output.unlink(missing_ok=True)
         with pytest.MonkeyPatch.context() as patch:
             count = crash_at(patch, point, before=before)
             try:
-                run(tiny_model, photos, output)
+                run(tiny_model, photos, output, **options)
             except Crash:
                 assert count() == point
             else:
                 break  # the point lies behind the last write
-        run(tiny_model, photos, output)
+        run(tiny_model, photos, output, **options)
         assert read(output) == expected, f"stopped at write {point}"
         assert not partial_folder(output).exists()
     assert point > 10
@@ -128,11 +135,12 @@ def test_a_second_run_only_does_the_rest(tiny_model: midsight.Perception, photos
     output = tmp_path / "out.npy"
     with EmbedJob(tiny_model, photos, output, batch_size=1) as job:
         outcomes = job.run()
-        for _ in range(6):
+        for _ in range(5):
             next(outcomes)
     with EmbedJob(tiny_model, photos, output, batch_size=1) as job:
         assert job.done == 4
         assert [photos.index(outcome.source) for outcome in job.run()] == [4, 5, 6]
+        assert job.done == 7
         job.finish()
     assert np.load(output).shape == (6, 32)
 
@@ -144,9 +152,9 @@ def test_a_torn_journal_and_a_stray_part(tiny_model: midsight.Perception, photos
         for _ in range(4):
             next(outcomes)
     folder = partial_folder(output)
-    (folder / "part-000001.npz").write_bytes(b"written, but not named in the journal")
+    (folder / "part-000002.npz").write_bytes(b"written, but not named in the journal")
     with open(folder / "journal.jsonl", "ab") as journal:
-        journal.write(b'{"part": "part-000001.n')
+        journal.write(b'{"part": "part-000002.n')
     assert run(tiny_model, photos, output).rows == 7
     assert len({row["path"] for row in read(output)}) == 7
 
@@ -171,6 +179,41 @@ def test_unfinished_work_of_another_kind_is_not_mixed(
     assert run(tiny_model, photos, output).rows == 7
 
 
+def test_a_long_video_is_taken_up_in_the_middle(
+    tiny_model: midsight.Perception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out.parquet"
+    options: dict[str, Any] = {"segment_seconds": 0.3, "num_frames": 1}
+    run(tiny_model, [CLIP], output, **options)
+    expected = read(output)
+    with EmbedJob(tiny_model, [CLIP], output, batch_size=1, **options) as job:
+        outcomes = job.run()
+        for _ in range(5):
+            next(outcomes)
+    encoded = 0
+    encode = tiny_model._encode
+
+    def counting(images: Any) -> Any:
+        nonlocal encoded
+        encoded += len(images)
+        return encode(images)
+
+    monkeypatch.setattr(tiny_model, "_encode", counting)
+    run(tiny_model, [CLIP], output, **options)
+    assert encoded == len(expected) - 4, "two parts of two segments were kept"
+    assert read(output) == expected
+
+
+def test_work_in_another_precision_is_not_mixed(
+    tiny_model: midsight.Perception, tiny_folder: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    output = tmp_path / "out.npy"
+    with EmbedJob(tiny_model, photos, output) as job:
+        next(job.run())
+    with pytest.raises(errors.InputError, match="dtype fp32, now bf16"):
+        EmbedJob(midsight.load(tiny_folder, dtype="bf16"), photos, output)
+
+
 def test_finishing_too_early(tiny_model: midsight.Perception, photos: list[Path], tmp_path: Path) -> None:
     with (
         EmbedJob(tiny_model, photos, tmp_path / "out.npy") as job,
@@ -187,6 +230,17 @@ def test_two_jobs_do_not_share_a_folder(tiny_model: midsight.Perception, photos:
     ):
         EmbedJob(tiny_model, photos, output)
     assert run(tiny_model, photos, output).rows == 7
+
+
+def test_a_damaged_part_is_told(tiny_model: midsight.Perception, photos: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "out.npy"
+    with EmbedJob(tiny_model, photos, output, batch_size=1) as job:
+        for _ in job.run():
+            pass
+        (job.folder / "part-000000.npz").write_bytes(b"cut")
+        with pytest.raises(errors.InputError, match="part-000000.npz: is damaged.*--restart"):
+            job.finish()
+    assert not output.exists()
 
 
 def test_a_missing_part_is_told(tiny_model: midsight.Perception, photos: list[Path], tmp_path: Path) -> None:
@@ -230,9 +284,7 @@ def test_something_else_in_our_folder_survives(
 
 
 def test_segments_of_a_video_are_rows(tiny_model: midsight.Perception, photos: list[Path], tmp_path: Path) -> None:
-    video = Path(__file__).parents[2] / "midsight" / "assets" / "demo"
-    clip = next(video.glob("*.mp4"))
-    seconds = midsight.video.probe(clip).duration
+    clip, seconds = CLIP, midsight.video.probe(CLIP).duration
     output = tmp_path / "out.parquet"
     summary = run(tiny_model, [photos[0], clip], output, segment_seconds=seconds / 2.5, num_frames=2)
     assert summary == embed.Summary(inputs=2, rows=4, failures=0)
