@@ -10,7 +10,9 @@ from midsight.cli import options, show
 from midsight.errors import InputError
 
 if TYPE_CHECKING:
-    from midsight.checkpoints.convert import Summary
+    import torch
+
+    from midsight.checkpoints.convert import Converted, Summary
 
 Checkpoint = Annotated[
     str, typer.Argument(help="File, folder, published name or Hugging Face repository.", metavar="CHECKPOINT")
@@ -64,15 +66,23 @@ def convert(
     if dtype not in dtypes:
         raise InputError(f"--dtype must be fp32, fp16 or bf16, got {dtype}")
     with show.status(f"converting {source}"):
-        from midsight.checkpoints.convert import convert as run
-
-        done = run(source, target, to, revision=revision, dtype=dtypes[dtype])  # type: ignore[arg-type]  # run says so
+        done = _convert(source, target, to, revision, dtypes[dtype])
     for path in done.paths:
         show.note(f"wrote {path}")
     show.note(f"{done.entries} tensors of {done.name or 'a model of its own'} in the layout of {to}")
     if done.left_out:
         first = ", ".join(done.left_out[:3])
         show.warn(f"{to} has no place for {len(done.left_out)} tensors, which were left out ({first}, ...)")
+
+
+def _convert(source: str, target: Path, to: str, revision: str | None, dtype: "torch.dtype | None") -> "Converted":
+    if to == "transformers":
+        from midsight import transformers
+
+        return transformers.convert(source, target, revision=revision, dtype=dtype)
+    from midsight.checkpoints.convert import convert as run
+
+    return run(source, target, to, revision=revision, dtype=dtype)  # type: ignore[arg-type]  # run says what is allowed
 
 
 def _record(summary: "Summary", identity: str) -> dict[str, Any]:

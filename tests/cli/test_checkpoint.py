@@ -54,7 +54,7 @@ def test_info_on_what_is_no_checkpoint(tmp_path: Path) -> None:
         assert str(path) in result.stderr
 
 
-@pytest.mark.parametrize("to", ["timm", "open_clip", "midsight"])
+@pytest.mark.parametrize("to", ["timm", "open_clip", "midsight", "transformers"])
 def test_convert_there_and_back_is_lossless(official: Path, tmp_path: Path, to: str) -> None:
     there, back = tmp_path / to, tmp_path / "back.pt"
     result = run("convert", official, there, "--to", to)
