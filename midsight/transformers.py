@@ -27,7 +27,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 
 from midsight import pe
-from midsight.checkpoints import Pretrained
+from midsight.checkpoints import Converted, Pretrained, open_pretrained
 from midsight.checkpoints.config_files import FORMAT, VERSION, describe_config, digest
 from midsight.checkpoints.pretrained import DIGEST, whole_folder
 from midsight.checkpoints.reader import TRANSFORMERS
@@ -324,6 +324,25 @@ def save_transformers(
         processor.save_pretrained(here)
         config.save_pretrained(here)
     return Path(folder)
+
+
+def convert(
+    source: str | Path,
+    folder: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype | None = None,
+    max_shard_size: int | str = SHARD_BYTES,
+) -> Converted:
+    """From any source of weights to a folder of `save_transformers`; what `midsight convert --to transformers` does.
+
+    Raises:
+        CheckpointError, UnknownModelError: as `checkpoints.open_pretrained`.
+        OutputError: the folder cannot be written.
+    """
+    pretrained = open_pretrained(source, revision=revision)
+    written = save_transformers(folder, pretrained, dtype=dtype, max_shard_size=max_shard_size)
+    return Converted(pretrained.name, tuple(sorted(written.iterdir())), len(pretrained.state_dict), ())
 
 
 def _register() -> None:

@@ -167,6 +167,15 @@ def test_half_precision_is_computed_in_what_is_asked_for(saved: Pretrained, tmp_
     assert image.isfinite().all()
 
 
+def test_converting_from_any_source(saved: Pretrained, tmp_path: Path) -> None:
+    checkpoints.write_safetensors(tmp_path / "a.safetensors", checkpoints.to_open_clip(saved.state_dict))
+    done = midsight.transformers.convert(tmp_path / "a.safetensors", tmp_path / "b", max_shard_size="1MB")
+    assert (done.name, done.entries, done.left_out) == (None, len(saved.state_dict), ())
+    assert {"config.json", "tokenizer.json", "processor_config.json"} < {path.name for path in done.paths}
+    model = AutoModel.from_pretrained(tmp_path / "b")
+    assert tiny.same({k.removeprefix("clip."): v for k, v in model.state_dict().items()}, saved.state_dict)
+
+
 def test_training(folder: Path) -> None:
     model = AutoModel.from_pretrained(folder).train()
     model.gradient_checkpointing_enable()

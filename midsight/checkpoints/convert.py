@@ -110,7 +110,11 @@ def convert(
     """
     target = Path(target)
     if to not in LAYOUTS:
-        raise InputError(f"there is no layout {to!r}; expected one of {', '.join(LAYOUTS)}")
+        written = ", ".join(LAYOUTS)
+        raise InputError(
+            f"{to!r} is not among the layouts that are written here, {written}; midsight.transformers.convert writes a "
+            "folder for transformers"
+        )
     found = open_pretrained(source, revision=revision)
     weights: Mapping[str, Tensor] = vision_tower(found.state_dict) if to in VISION_ONLY else found.state_dict
     left_out = [*(text_tower(found.state_dict) if to in VISION_ONLY else ()), *_not_read(source, revision)]

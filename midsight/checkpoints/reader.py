@@ -22,7 +22,7 @@ from midsight.checkpoints.renames import StateDict, under
 from midsight.checkpoints.timm import from_timm, is_timm
 from midsight.errors import CheckpointError
 
-MAX_PICKLE = 64 << 20  # bytes of names and shapes in a `.pt`; the published ones have less than 200 KB
+MAX_PICKLE = 2 << 20  # bytes of names and shapes in a `.pt`; the published ones have less than 200 KB
 MAX_JSON = 64 << 20  # bytes of an index or a configuration
 FOLDER_FILES = ("model.safetensors", "open_clip_model.safetensors")
 LEGACY_PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")

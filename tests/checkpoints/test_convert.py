@@ -1,6 +1,8 @@
 """From every layout to every other, opened by the programs they belong to."""
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,7 +119,7 @@ def test_what_lies_beside_a_perception_lm_is_reported(tmp_path: Path) -> None:
 def test_targets_that_cannot_be(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     checkpoints.write_torch(path, tiny.pair())
-    with pytest.raises(InputError, match="there is no layout 'onnx'; expected one of official, timm"):
+    with pytest.raises(InputError, match="'onnx' is not among the layouts that are written here, official, timm"):
         checkpoints.convert(path, tmp_path / "b", "onnx")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"is one file; give it a name that ends in \.pt or \.pth"):
         checkpoints.convert(path, tmp_path / "b", "official")
@@ -130,6 +132,16 @@ def test_targets_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a file, expected a folder"):
         checkpoints.convert(path, path, "perception_lm")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_package_brings_no_other_program() -> None:
+    script = (
+        "import sys, midsight.checkpoints\n"
+        "found = {'timm', 'open_clip', 'transformers', 'torchvision', 'huggingface_hub'} & set(sys.modules)\n"
+        "assert not found, found\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_inspect_tells_what_a_checkpoint_holds(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 
 from midsight import checkpoints
+from midsight.checkpoints import writer
 from midsight.checkpoints.writer import write_sharded
 from midsight.errors import CheckpointError
 from tests.checkpoints import tiny
@@ -109,6 +111,65 @@ def test_cut_anywhere(sixteenths: int, name: str, tmp_path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * sixteenths // 16])
     refused(path, "copy or download it again")
+
+
+def with_pickle(path: Path, data: bytes) -> Path:
+    """An archive as torch.save makes it, with a pickle of one's own and one storage of 64 bytes."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (("data.pkl", data), ("byteorder", b"little"), ("version", b"3"), ("data/0", bytes(64))):
+            archive.writestr(f"archive/{name}", content)
+    return path
+
+
+def tensor_pickle(numel: int, shape: tuple[int, ...]) -> bytes:
+    """One tensor that claims a storage of `numel` floats and a shape."""
+    buffer = io.BytesIO()
+    storage = writer._Storage("FloatStorage", "0", numel)
+    writer._Pickler(buffer, protocol=2).dump({"conv1.weight": writer._Tensor(storage, shape)})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("numel", "shape"),
+    [(10**12, (10**6, 10**6)), (10**30, (10**6, 10**6)), (-5, (3,)), (16, (10**10,)), (16, (-3,)), (16, (2**63, 2))],
+)
+def test_shapes_and_storages_that_cannot_be(numel: int, shape: tuple[int, ...], tmp_path: Path) -> None:
+    refused(with_pickle(tmp_path / "a.pt", tensor_pickle(numel, shape)), "copy or download it again")
+
+
+def test_the_same_tensor_with_true_numbers_is_read(tmp_path: Path) -> None:
+    path = with_pickle(tmp_path / "a.pt", tensor_pickle(16, (16,)))
+    assert checkpoints.read_tensors(path)["conv1.weight"].shape == (16,)
+
+
+def test_a_pickle_that_asks_for_a_terabyte(tmp_path: Path) -> None:
+    program = b"\x80\x02cbuiltins\nbytearray\n\x8a\x06\x00\x00\x00\x00\x00\x01\x85R."
+    refused(with_pickle(tmp_path / "a.pt", program), "copy or download it again")
+    refused(with_pickle(tmp_path / "b.pt", b"\x80\x02" + b"(" * (3 << 20) + b"."), r"expected one data\.pkl")
+
+
+def test_random_damage_is_read_or_refused(tmp_path: Path) -> None:
+    """Bytes changed anywhere: a state dict or one CheckpointError, never another exception or a crash."""
+    random = Random(0)
+    small = {
+        key: tensor[:2, ..., :1].clone() if tensor.ndim > 1 else tensor[:2] for key, tensor in tiny.weights().items()
+    }
+    torch.save(small, tmp_path / "new.pt")
+    torch.save(small, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    checkpoints.write_safetensors(tmp_path / "a.safetensors", small)
+    outcomes = {"read": 0, "refused": 0}
+    for source in sorted(tmp_path.iterdir()) * 80:
+        data = bytearray(source.read_bytes())
+        for _ in range(random.choice((1, 2, 10))):
+            data[random.randrange(random.choice((600, len(data))))] = random.randrange(256)
+        path = tmp_path / f"damaged{source.suffix}"
+        path.write_bytes(data)
+        try:
+            total = sum(float(tensor.double().sum()) for tensor in checkpoints.read_state_dict(path).values())
+            outcomes["read"] += isinstance(total, float)
+        except CheckpointError:
+            outcomes["refused"] += 1
+    assert min(outcomes.values()) > 20
 
 
 def test_a_storage_larger_than_its_bytes(tmp_path: Path) -> None:
