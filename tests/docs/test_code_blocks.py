@@ -1,0 +1,85 @@
+"""Every Python and Bash block of README and docs runs, and prints what the page shows."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs import blocks, sandbox
+
+PAGES = [sandbox.ROOT / "README.md", *sorted((sandbox.ROOT / "docs").glob("*.md"))]
+SPECIAL = {  # all blocks that do not run as they stand, by the first line
+    ("README.md", "not run", "make demo   # classify, compare and show the shipped media; writes demo/index.html"),
+    ("README.md", "without CUDA", "import torch"),
+}
+DRAWINGS = {("architecture.md", "path, bytes, PIL image, array, tensor          labels")}  # shown, printed by nothing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_blocks_run_and_print_what_the_page_shows(page: Path, docs_folder: Path) -> None:
+    different = [
+        f"{output} shows\n{output.text}\nbut {block} prints\n{printed}"
+        for block, printed, output in blocks.run_page(page)
+        if output is not None and not blocks.same_output(output.text, printed)
+    ]
+    assert not different, "\n".join([*different, "`python docs/refresh.py` writes the outputs anew."])
+
+
+def test_blocks_that_do_not_run_as_they_stand_are_listed_with_a_reason() -> None:
+    found = [block for page in PAGES for block in blocks.read_blocks(page) if block.special]
+    assert {(block.page.name, block.special, block.text.partition("\n")[0]) for block in found} == SPECIAL
+    assert all(block.reason for block in found)
+
+
+def test_no_block_is_of_a_language_that_the_tests_pass_over() -> None:
+    for page in PAGES:
+        found = blocks.read_blocks(page)
+        assert {block.language for block in found} <= {*blocks.RUN, "text"}, page.name
+        shown = {id(output) for _, output in blocks.with_outputs(found) if output is not None}
+        alone = [block for block in found if block.language == "text" and id(block) not in shown]
+        if page.name != "cli.md":
+            assert {(page.name, block.text.partition("\n")[0]) for block in alone} <= DRAWINGS
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("a cat  93.1%", "a cat 92.9%", True),
+        ("a cat  93.1%", "a cat 80.2%", False),
+        ("(2, 512)", "(2, 513)", False),
+        ("(2, 512)", "(3, 512)", False),
+        ("True", "False", False),
+        ("layer 1", "layer", False),
+        ("PE-Core-T16-384", "PE-Core-S16-384", False),
+    ],
+)
+def test_outputs_are_compared_by_words_and_close_numbers(shown: str, printed: str, same: bool) -> None:
+    assert blocks.same_output(shown, printed) is same
+
+
+def test_blocks_are_found_with_comment_line_and_output(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "A\n\n<!-- not run: no\nnetwork -->\n```bash\nfalse\n```\n\n- item\n\n  ```python\n  print(1 + 1)\n  ```\n\n"
+        "  ```text\n  2\n  ```\n\n<!-- generated: x -->\n```text\nskipped\n```\n<!-- /generated -->\n"
+    )
+    shell, code, output = blocks.read_blocks(page)
+    assert (shell.language, shell.line, shell.special, shell.reason, shell.runs) == (
+        "bash",
+        5,
+        "not run",
+        "no network",
+        False,
+    )
+    assert (code.text, output.text) == ("print(1 + 1)\n", "2\n")
+    assert list(blocks.run_page(page)) == [(code, "2\n", output)]
+
+
+def test_a_failing_block_fails(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```bash\nfalse | cat\necho on\n```\n")
+    with pytest.raises(AssertionError, match=r"page\.md:1: exit code 1"):
+        list(blocks.run_page(page))
+    page.write_text("text\n```python\n1 / 0\n```\n")
+    with pytest.raises(ZeroDivisionError) as error:
+        list(blocks.run_page(page))
+    assert error.traceback[-1].lineno == 2  # from 0: the page's own line
