@@ -15,7 +15,7 @@ def test_page_is_what_help_prints() -> None:
 
 def test_page_has_every_command_and_what_the_real_program_prints() -> None:
     page = SCRIPT["PAGE"].read_text(encoding="utf-8")
-    for name in ("classify", "embed", "features", "models", "info", "convert"):
+    for name in ("classify", "embed", "features", "models", "info", "convert", "demo"):
         assert f"\n## midsight {name}\n" in page
     done = subprocess.run(
         [sys.executable, "-m", "midsight.cli.main", "classify", "--help"],
