@@ -152,13 +152,10 @@ def _segments(video: Any, seconds: float, num_frames: int, limits: VideoLimits) 
         reader = Reader(source)
         number = 0
         while number == 0 or number * seconds < reader.timeline.end - _TINY:
-            start, end = number * seconds, min((number + 1) * seconds, reader.timeline.end)
-            first, stop = _between(reader.timeline, start, end)
-            if first == stop:
-                first -= 1  # nothing new is shown: the frame before still stands
-            chosen = [first + i for i in uniform_indices(max(stop - first, 1), num_frames)]
+            start, end, chosen = _stretch(reader.timeline, number, seconds, num_frames)
+            *_, coming = _stretch(reader.timeline, number + 1, seconds, num_frames)
             try:
-                frames = dict(reader.frames(sorted(set(chosen))))
+                frames = dict(reader.frames(sorted(set(chosen)), coming))
             except TimelineError:
                 reader.recount()  # stretches are told by time, so the next one follows on
                 continue
@@ -166,6 +163,15 @@ def _segments(video: Any, seconds: float, num_frames: int, limits: VideoLimits) 
             number += 1
         if reader.short_read:
             _warn(source)
+
+
+def _stretch(timeline: Timeline, number: int, seconds: float, num_frames: int) -> tuple[float, float, list[int]]:
+    """Start, end and frames of the segment of that number."""
+    start, end = number * seconds, min((number + 1) * seconds, timeline.end)
+    first, stop = _between(timeline, start, end)
+    if first == stop:
+        first -= 1  # nothing new is shown: the frame before still stands
+    return start, end, [first + i for i in uniform_indices(max(stop - first, 1), num_frames)]
 
 
 def _sample(

@@ -38,6 +38,8 @@ class Reader:
         self._size: tuple[int, int] | None = None
         self._skipping = False
         self._position = -1  # index of the frame that came last
+        self._passed_over: set[int] = set()  # pts of packets that the decoder may have left out
+        self._last: tuple[int, Frame] | None = None  # what was given out last
         self._pending: list[Any] = []
         self._packets: Iterator[Any] = iter(())
         self._lost = True  # at the end of the file: the first frame needs a seek
@@ -55,12 +57,14 @@ class Reader:
             MediaError: not one frame.
         """
         self.timeline = self._count()
+        self._last = None
 
-    def frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+    def frames(self, indices: Sequence[int], coming: Sequence[int] = ()) -> Iterator[tuple[int, Frame]]:
         """(index, pixels) of each index.
 
         Args:
             indices: rising, none twice; going back behind an earlier call costs a seek.
+            coming: what the next call will ask for; decoders read ahead, so these must not be passed over now.
 
         Raises:
             TimelineError: a frame does not come out of the decoder; `recount`, choose again.
@@ -68,9 +72,11 @@ class Reader:
         if self.timeline.pts is None:
             yield from self._by_counting(indices)
             return
-        wanted = frozenset(int(self.timeline.pts[i]) for i in indices)
+        wanted = frozenset(int(self.timeline.pts[i]) for i in (*indices, *coming))
         for index in indices:
-            yield index, self._pixels(self._by_time(index, wanted))
+            if self._last is None or self._last[0] != index:
+                self._last = index, self._pixels(self._by_time(index, wanted))
+            yield self._last
 
     def key_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
         """The same for key frames only: each is decoded alone."""
@@ -93,11 +99,13 @@ class Reader:
         assert self.timeline.pts is not None
         pts, target = self.timeline.pts, int(self.timeline.pts[index])
         key = max(0, int(np.searchsorted(self.timeline.keys[:, 0], target, side="right")) - 1)
-        if self._lost or index <= self._position or self.timeline.keys[key, 0] > pts[max(self._position, 0)]:
+        behind = index <= self._position or target in self._passed_over
+        if self._lost or behind or self.timeline.keys[key, 0] > pts[max(self._position, 0)]:
             self._seek(key)
         for frame in self._pending_then_decoded(wanted):
             if frame.pts == target:
                 self._position = index
+                self._passed_over = {p for p in self._passed_over if p > target}
                 return frame
             if frame.pts is None or frame.pts > target:
                 break
@@ -131,6 +139,7 @@ class Reader:
         self._codec.skip_frame = "DEFAULT"
         self._skipping = self._lost = False
         self._position = -1
+        self._passed_over = set()
         self._pending = []
         self._packets = self._demux()
 
@@ -146,6 +155,8 @@ class Reader:
             if skips and packet is not None and (packet.pts not in wanted) != self._skipping:
                 self._skipping = not self._skipping
                 self._codec.skip_frame = "NONREF" if self._skipping else "DEFAULT"
+            if self._skipping and packet is not None:
+                self._passed_over.add(packet.pts)
             self._pending.extend(self._decode(packet))
 
     # By counting

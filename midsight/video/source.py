@@ -193,8 +193,8 @@ def _picture_stream(container: Any, name: str) -> Any:
     cover = av.stream.Disposition.attached_pic
     moving = [s for s in container.streams.video if not s.disposition & cover and s.codec_context is not None]
     if not moving:
-        kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-        raise MediaError(f"{name}: has no pictures, only {kinds}. Expected a video.")
+        found = "a cover picture" if container.streams.video else "sound" if container.streams.audio else "no stream"
+        raise MediaError(f"{name}: has no moving pictures, only {found}. Expected a video.")
     stream = moving[0]
     for other in container.streams:
         if other.index != stream.index and "matroska" not in container.format.name:
