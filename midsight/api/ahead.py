@@ -1,10 +1,10 @@
 """Reading ahead: several threads read inputs while the caller works on earlier ones; order kept, memory bounded."""
 
+import itertools
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -37,20 +37,21 @@ def read_ahead(
     """
     stop = threading.Event()
     lanes: deque[_Lane[S, R]] = deque()
-    threads = torch.get_num_threads()
+    tasks: queue.SimpleQueue[_Lane[S, R] | None] = queue.SimpleQueue()
+    threads: list[threading.Thread] = []
+    caller_threads = torch.get_num_threads()
     remaining = iter(sources)
-    # One thread each: a team of threads per worker would fight with the encoder for the same cores.
-    pool = ThreadPoolExecutor(workers, "midsight-read", initializer=torch.set_num_threads, initargs=(1,))
     try:
         while True:
-            while len(lanes) < inputs_ahead:
-                try:
-                    source = next(remaining)
-                except StopIteration:
-                    break
+            for source in itertools.islice(remaining, inputs_ahead - len(lanes)):
                 lane: _Lane[S, R] = _Lane(source)
                 lanes.append(lane)
-                pool.submit(_fill, lane, read, stop)
+                tasks.put(lane)
+                if len(threads) < workers:
+                    # A daemon: somebody who holds on to an unfinished iterator must still be able to leave Python.
+                    thread = threading.Thread(target=_work, args=(tasks, read, stop), name="midsight-read", daemon=True)
+                    threads.append(thread)
+                    thread.start()
             if not lanes:
                 return
             lane = lanes.popleft()
@@ -60,8 +61,20 @@ def read_ahead(
                 yield lane.source, item
     finally:
         stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(threads)  # threads started later take over the last number that was set
+        for _ in threads:
+            tasks.put(None)
+        for thread in threads:
+            thread.join()
+        torch.set_num_threads(caller_threads)  # threads started later take over the last number that was set
+
+
+def _work(
+    tasks: "queue.SimpleQueue[_Lane[S, R] | None]", read: Callable[[S], Iterator[R]], stop: threading.Event
+) -> None:
+    # One thread each: a team of threads per worker would fight with the encoder for the same cores.
+    torch.set_num_threads(1)
+    while not stop.is_set() and (lane := tasks.get()) is not None:
+        _fill(lane, read, stop)
 
 
 def _fill(lane: _Lane[S, R], read: Callable[[S], Iterator[R]], stop: threading.Event) -> None:

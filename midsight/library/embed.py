@@ -114,8 +114,8 @@ class EmbedJob:
             self._keep(waiting)
 
     def _ends(self, outcome: Outcome[Array]) -> bool:
-        """Whether nothing more comes of this input: all but a segment, and a segment that failed."""
-        return self._options["segment_seconds"] is None or outcome.start is None or outcome.error is not None
+        """Whether nothing more comes of this input: only segments have others behind them, good or bad."""
+        return self._options["segment_seconds"] is None or outcome.start is None
 
     def finish(self) -> Summary:
         """Writes the output and removes the folder of parts.

@@ -1,5 +1,7 @@
 """Reading ahead: order, bounds, failures, leaving early."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -68,6 +70,17 @@ def test_leaving_early_ends_the_threads() -> None:
     assert next(results) == (0, 0)
     results.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+def test_an_unfinished_iterator_does_not_keep_python_from_leaving() -> None:
+    script = """
+import itertools
+from midsight.api.ahead import read_ahead
+results = read_ahead(itertools.count(), lambda n: itertools.repeat(n), workers=2, inputs_ahead=4)
+print(next(results))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "(0, 0)\n", "")
 
 
 def test_sources_that_fail_end_the_reading() -> None:

@@ -204,6 +204,29 @@ def test_a_long_video_is_taken_up_in_the_middle(
     assert read(output) == expected
 
 
+def test_a_bad_segment_does_not_end_its_video(
+    tiny_model: midsight.Perception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out.parquet"
+    options: dict[str, Any] = {"segment_seconds": 0.3, "num_frames": 1}
+    run(tiny_model, [CLIP], output, **options)
+    count = len(read(output))
+    encode, calls = tiny_model._encode, 0
+
+    def bad_second(images: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return encode(images) * (float("nan") if calls == 2 else 1)
+
+    monkeypatch.setattr(tiny_model, "_encode", bad_second)
+    with EmbedJob(tiny_model, [CLIP], output, batch_size=1, **options) as job:
+        outcomes = job.run()
+        for _ in range(3):
+            next(outcomes)
+    run(tiny_model, [CLIP], output, **options)
+    assert [row["error"] is None for row in read(output)] == [True, False] + [True] * (count - 2)
+
+
 def test_work_in_another_precision_is_not_mixed(
     tiny_model: midsight.Perception, tiny_folder: Path, photos: list[Path], tmp_path: Path
 ) -> None:
