@@ -63,6 +63,8 @@ def _high_byte(values: npt.NDArray[np.uint16]) -> Pixels:
 
 def over_white(rgba: npt.NDArray[np.uint8]) -> Pixels:
     """RGBA pixels on white paper, rounded."""
+    if rgba[..., 3].min() == 255:
+        return np.ascontiguousarray(rgba[..., :3])
     alpha = rgba[..., 3:].astype(np.uint16)
     mixed = rgba[..., :3] * alpha + 255 * (255 - alpha) + 127
     return (mixed // 255).astype(np.uint8)
