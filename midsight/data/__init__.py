@@ -1,0 +1,1 @@
+"""Streams of samples and the packaged open data. Knows no model and no loss."""

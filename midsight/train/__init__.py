@@ -1,0 +1,1 @@
+"""Training: one file or folder per run, settings in `recipes/*.toml`."""

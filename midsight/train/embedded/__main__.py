@@ -1,0 +1,35 @@
+"""Train the model that ships with midsight: `python -m midsight.train.embedded --out midsight/assets/embedded`.
+
+Each stage is kept in the work folder; the same command after an interruption goes on behind the last finished one.
+"""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from midsight.errors import MidsightError
+from midsight.train.embedded import run
+from midsight.train.embedded.recipe import read_recipe
+
+_RECIPE = Path(__file__).parent.parent / "recipes" / "embedded.toml"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m midsight.train.embedded", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and card")
+    parser.add_argument("--work", type=Path, default=Path("runs/embedded"), help="packages, caches and finished stages")
+    parser.add_argument("--recipe", type=Path, default=_RECIPE, help="settings, a TOML file")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        run.train(read_recipe(options.recipe), options.work, options.out)
+    except MidsightError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Measure a model on what the embedded model never saw: `python -m midsight.train.embedded.measure`.
+
+Agreement: share of crops of unseen photographs whose best of the thousand ImageNet names is the one that the trunk's
+own classifier gives. Broad names: the same with twenty everyday kinds, whose right answer is the kind that covers
+most of the classifier's probability. OpenMoji: zero-shot over all names.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from midsight.api import Perception, load
+from midsight.data import packaged
+from midsight.data.crops import Pixels, Pyramid
+from midsight.data.packages import fetch
+from midsight.data.wordnet import WordNet
+from midsight.errors import MidsightError
+from midsight.evaluate import open_moji
+from midsight.evaluate.open_moji import Figure
+from midsight.train.embedded import card, features, trunk, vocabulary
+
+BROAD = {
+    "mammal": "n01861778", "bird": "n01503061", "reptile": "n01661091", "fish": "n02512053", "insect": "n02159955",
+    "food": "n07555863", "vehicle": "n04524313", "furniture": "n03405725", "building": "n02913152",
+    "flower": "n11669921", "clothing": "n03051540", "musical instrument": "n03800933", "tool": "n04451818",
+    "container": "n03094503", "toy": "n03964744", "landscape": "n09287968", "fruit": "n13134947",
+    "weapon": "n04565375", "computer": "n03082979", "barrier": "n02796623",
+}  # fmt: skip
+_CROPS, _SIZE, _SURE = 12, 224, 0.5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m midsight.train.embedded.measure", description=__doc__)
+    parser.add_argument("--model", default=None, help="folder or name; the shipped model if left out")
+    parser.add_argument("--work", type=Path, default=Path("runs/embedded"), help="where data packages are kept")
+    parser.add_argument("--card", type=Path, default=None, help="model folder whose card gets the figures")
+    options = parser.parse_args()
+    try:
+        figures = list(measure(load(options.model, device="cpu", threads=1), options.work / "data"))
+    except MidsightError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.writelines(card.line(figure) + "\n" for figure in figures)
+    if options.card is not None:
+        card.put_results(options.card, figures)
+    return 0
+
+
+def measure(model: Perception, root: Path) -> Iterator[Figure]:
+    """All figures of the card, in its order."""
+    yield from photographs(model, root)
+    for figure in open_moji.evaluate(model, root):
+        yield Figure(f"OpenMoji, {figure.metric}", figure.value, figure.low, figure.high, figure.chance, figure.count)
+
+
+def photographs(model: Perception, root: Path) -> Iterator[Figure]:
+    """Agreement with the trunk's classifier and broad names, on crops of photographs that nothing was trained on."""
+    pixels, pictures = unseen_crops(root)
+    net = trunk.load_trunk(root)
+    maps = [features.trunk_maps(net.stem, pixels[i : i + 24]) for i in range(0, len(pixels), 24)]
+    with torch.inference_mode():
+        answer = net.logits(torch.cat([features.expand(net.stem, m).mean((2, 3)) for m in maps])).softmax(-1)
+    images = torch.from_numpy(model.embed_images(list(pixels)))
+    wordnet = WordNet(fetch("wordnet-base", root) / "usr/share/wordnet")
+    synsets = vocabulary.imagenet_synsets()
+    names = [wordnet.synsets[s].names for s in synsets]
+    flat = torch.from_numpy(model.embed_texts([name.lower() for own in names for name in own], "photo"))
+    parts = flat.split([len(own) for own in names])
+    classes = torch.nn.functional.normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
+    best, ranked = answer.argmax(1), (images @ classes.T).topk(5).indices
+    for k in (1, 5):
+        hits = (ranked[:, :k] == best[:, None]).any(1)
+        yield _figure(f"unseen photographs, 1000 names, agreement top-{k}", hits, pictures, k / len(classes))
+    hits, rows, usual = broad_hits(model, images, answer, wordnet.below(synsets))
+    yield _figure(f"unseen photographs, {len(BROAD)} broad names, top-1", hits, pictures[rows], usual)
+
+
+def broad_hits(
+    model: Perception, images: Tensor, answer: Tensor, covered: dict[str, set[int]]
+) -> tuple[Tensor, NDArray[np.bool_], float]:
+    """Whether each crop with a clear kind gets it; which crops those are; and the share of the commonest kind."""
+    kinds = torch.stack([answer[:, sorted(covered[synset])].sum(1) for synset in BROAD.values()], 1)
+    texts = torch.from_numpy(model.embed_texts(list(BROAD), "photo"))
+    sure = kinds.amax(1) > _SURE
+    right = kinds.argmax(1)[sure]
+    usual = right.bincount().max().item() / len(right)
+    return (images[sure] @ texts.T).argmax(1) == right, sure.numpy(), usual
+
+
+def unseen_crops(root: Path) -> tuple[Pixels, NDArray[np.int64]]:
+    """Crops (N, 224, 224, 3) of 40 to 100 % of the short side, and the picture each is from (N,); always the same."""
+    rng = np.random.default_rng(5)
+    crops, pictures = [], []
+    for number, picture in enumerate(packaged.unseen_photographs(root)):
+        pyramid = Pyramid(picture, _SIZE)
+        crops += [np.asarray(pyramid.crop(rng, rng.uniform(0.4, 1.0), _SIZE), np.uint8) for _ in range(_CROPS)]
+        pictures += [number] * _CROPS
+    return np.stack(crops), np.array(pictures)
+
+
+def _figure(metric: str, hits: Tensor, pictures: NDArray[np.int64], chance: float) -> Figure:
+    """Crops of one picture are alike, so the interval counts pictures: bootstrap over them."""
+    values, rng = hits.double().numpy(), np.random.default_rng(0)
+    groups = [values[pictures == number] for number in np.unique(pictures)]
+    sums, counts = np.array([g.sum() for g in groups]), np.array([len(g) for g in groups])
+    draws = rng.integers(0, len(groups), (2000, len(groups)))
+    shares = sums[draws].sum(1) / counts[draws].sum(1)
+    low, high = (float(v) for v in np.percentile(shares, (2.5, 97.5)))
+    return Figure(metric, float(values.mean()), low, high, chance, len(values))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

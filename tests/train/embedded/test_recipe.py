@@ -1,0 +1,41 @@
+"""Recipes: only what differs, and a slip of the pen is named."""
+
+from pathlib import Path
+
+import pytest
+
+import midsight.train
+from midsight.errors import ConfigError
+from midsight.train.embedded.recipe import Recipe, read_recipe
+
+SHIPPED = Path(midsight.train.__file__).parent / "recipes/embedded.toml"
+
+
+def test_a_recipe_holds_only_what_differs(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text("seed = 4\n[text]\nsteps = 7\n")
+    recipe = read_recipe(path)
+    assert (recipe.seed, recipe.text.steps) == (4, 7)
+    assert recipe.space == Recipe().space
+    assert recipe.text.width == Recipe().text.width
+
+
+def test_a_misspelt_key_names_its_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text("[text]\nstepps = 7\n")
+    with pytest.raises(ConfigError, match="'stepps'.*'steps'"):
+        read_recipe(path)
+
+
+def test_a_broken_or_missing_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    with pytest.raises(ConfigError, match="not a readable recipe"):
+        read_recipe(path)
+    path.write_text("seed = = 4")
+    with pytest.raises(ConfigError, match="not a readable recipe"):
+        read_recipe(path)
+
+
+def test_the_shipped_recipe_reads_and_names_its_command() -> None:
+    assert read_recipe(SHIPPED).samples > 1000
+    assert SHIPPED.read_text().startswith("# python -m midsight.train.embedded")
