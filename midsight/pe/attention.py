@@ -11,7 +11,7 @@ from torch import Tensor
 
 from midsight.pe import linear
 
-MAX_SCORES = 1 << 23  # score entries formed at once, so that they stay near the caches
+MAX_SCORES = 1 << 20  # score entries formed at once, so that they stay near the caches
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from midsight import threads
 from midsight.pe.attention import attend
 from midsight.pe.blocks import AttentionPooling, LayerScale, ResidualAttentionBlock, SelfAttention
 from midsight.pe.linear import PackedLinear
@@ -119,6 +120,7 @@ class PackedTower:
 
     @torch.inference_mode()
     def __init__(self, tower: VisionTransformer, dtype: torch.dtype) -> None:
+        threads.keep_freed_memory()
         self.blocks = [PackedBlock(block, dtype) for block in tower.transformer.resblocks]  # type: ignore[arg-type]
         self.patch_size = tower.patch_size
         self.conv1 = PackedLinear(tower.conv1.weight.flatten(1), None, dtype)
@@ -148,6 +150,7 @@ class PackedText:
 
     @torch.inference_mode()
     def __init__(self, tower: TextTransformer, dtype: torch.dtype) -> None:
+        threads.keep_freed_memory()
         *blocks, last = tower.transformer.resblocks
         self.tower = tower
         self.blocks = [PackedBlock(block, dtype) for block in blocks]  # type: ignore[arg-type]

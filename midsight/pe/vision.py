@@ -183,7 +183,8 @@ class VisionTransformer(nn.Module):
 
         In float32 the results stay those of the plain tower (relative error under 5e-6). In bfloat16 the linear maps
         and attention compute in bfloat16 while the residual stream and the norms stay in float32. The parameters
-        remain as they are; moving, training or loading weights drops the packed copies.
+        remain as they are; moving, training or loading weights drops the packed copies. From then on the process keeps
+        freed memory for its next tensors (`threads.keep_freed_memory`).
         """
         self._packed = packed.PackedTower(self.eval(), dtype)
         return self
