@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-WIDTH_OF_A_PIPE = 200  # columns where no terminal says how many there are: files and pipes are not cut
+WIDTH_OF_A_PIPE = 1000  # columns where no terminal says how many there are: lines of files and pipes are not folded
 
 
 @cache
