@@ -1,5 +1,6 @@
 """A tiny random model that every part of the suite may load, and real media."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 import midsight
 from midsight import checkpoints, pe
 from midsight.configs import PEConfig, PETextConfig, PreprocessConfig
+
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be folded
 
 TINY_VISION = PEConfig(
     patch_size=8, width=48, layers=3, heads=3, mlp_ratio=2.0, output_dim=32, image_size=32, use_cls_token=True
