@@ -17,7 +17,7 @@ from benchmarks.report import Section
 from benchmarks.twins import BF16, Twins
 
 BATCHES = (1, 8)
-ROUNDS = 9
+ROUNDS = 7
 Candidates = dict[str, Callable[[Tensor], Call]]  # name -> what makes a call out of a batch
 GOALS = {"fp32": 1.1, "bf16": 1.3}
 ERROR = 5e-6

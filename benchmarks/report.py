@@ -19,11 +19,11 @@ Written by `python -m benchmarks`; do not edit. `python -m benchmarks image text
 midsight stands beside its peers in one process, with the same weights (random ones, drawn anew; outputs are compared
 before anything is timed) and the same inputs. All candidates take turns, A B C A B C; a sample lasts 0.1 s or more.
 Unless a section says otherwise: one thread on one CPU, CPU time. `1.34x timm (1.29-1.38, 15 rounds)` is the median of
-the ratios of paired rounds with their 10th and 90th percentile, against the fastest of the peers named. Peers run in
-inference mode, with bfloat16 weights and with autocast where that is the question. Cosines of random weights are
-optimistic: trained weights can differ more. Peak memory is the resident set (VmHWM) of a process of its own, with
-everything that it imports. "(unsteady machine)" marks rows in whose rounds the probe, a matrix product, was far from
-its best.
+the ratios of paired rounds with their 10th and 90th percentile, against the fastest of the peers named. midsight has
+glibc keep freed memory for the whole process, so peers have the gain of it, too. Peers run in inference mode, with
+bfloat16 weights and with autocast where that is the question. Cosines of random weights are optimistic: trained
+weights can differ more. Peak memory is the resident set (VmHWM) of a process of its own, with everything that it
+imports. "(unsteady machine)" marks rows in whose rounds the probe, a matrix product, was far from its best.
 
 ## Machine
 
