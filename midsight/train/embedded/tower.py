@@ -91,7 +91,7 @@ def train_tower(
     pusher: Pusher,
     seed: int,
 ) -> None:
-    """Train the blocks, the attention of the pooling and its spare units; the texts stay as the text tower has them.
+    """Train the blocks, the attention of the pooling and its spare units (0 steps: nothing); the texts stay as the text tower has them.
 
     What knows photographs is kept: the units of the thousand classes do not learn, and on photographs the embedding
     is held near the head's. The rest learns drawings, which the trunk alone names badly.
@@ -99,6 +99,9 @@ def train_tower(
     Args:
         texts: unit embeddings of the vocabulary's names (names, output_dim).
     """
+    if not config.steps:
+        tower.eval()
+        return
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     keep_classes(tower, len(trunk.bias))
