@@ -18,8 +18,8 @@ from midsight.train.embedded.recipe import Recipe
 RESULTS, AFTER = "<!-- results -->", "<!-- end of results -->"
 _TRAINED = "It is trained on the kept maps, held near the head on photographs."
 _UNTRAINED = (
-    "**It ships as it starts**: its blocks are in place but change nothing yet, since training them on drawings cost more\n"
-    "   on unseen photographs than it gained. What lies between trunk and embedding is thus the head of step 2."
+    "**It ships as it starts**: its blocks are in place but change nothing yet, since training them on drawings cost\n"
+    "   more on unseen photographs than it gained. What lies between trunk and embedding is thus the head of step 2."
 )
 TEMPLATE = files("midsight.train.embedded") / "card.md"
 

@@ -91,7 +91,7 @@ def train_tower(
     pusher: Pusher,
     seed: int,
 ) -> None:
-    """Train the blocks, the attention of the pooling and its spare units (0 steps: nothing); the texts stay as the text tower has them.
+    """Train the blocks, the attention of the pooling and its spare units; 0 steps leave all as it starts.
 
     What knows photographs is kept: the units of the thousand classes do not learn, and on photographs the embedding
     is held near the head's. The rest learns drawings, which the trunk alone names badly.
