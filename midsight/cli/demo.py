@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).parent.parent / "assets" / "demo"
 LABELS = (
     "a cat", "a dog", "a horse", "a bird", "a rabbit", "a fish", "a cup of coffee", "a plate of food", "a rocket",
-    "an airplane", "an astronaut", "a motorcycle", "a bicycle", "a car", "a house", "a tree",
+    "an airplane", "an astronaut", "a motorcycle", "a bicycle", "a car", "a temple", "a tree",
 )  # fmt: skip
 SENTENCES = (
     "a domestic cat",
@@ -23,7 +23,7 @@ SENTENCES = (
     "a rocket on its launch pad",
     "an astronaut in a space suit",
     "a motorcycle in a garage",
-    "a cartoon rabbit in a meadow",
+    "a Chinese temple seen across a square",
 )
 MAP_SIZE = 448  # feature pictures are made of larger inputs: more patches, finer pictures
 

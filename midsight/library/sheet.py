@@ -26,7 +26,7 @@ p { margin: .25rem 0 .75rem; max-width: 62rem; } .quiet { color: var(--quiet); f
 .cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(21rem, 1fr)); }
 .card { background: var(--card); border-radius: .6rem; overflow: hidden; box-shadow: 0 1px 3px #0002; }
 .card img { display: block; width: 100%; height: 13rem; object-fit: cover; } .card .body { padding: .75rem 1rem 1rem; }
-.frames { display: grid; grid-template-columns: repeat(4, 1fr); } .frames img { height: 13rem; }
+.frames { display: grid; grid-template-columns: 1fr 1fr; gap: 1px; } .frames img { height: 6.45rem; }
 .label { display: grid; grid-template-columns: 1fr 3.5rem; font-size: .925rem; }
 .label span:last-child { text-align: right; font-variant-numeric: tabular-nums; }
 .track { height: .3rem; border-radius: .2rem; background: #8883; margin: .1rem 0 .35rem; }
