@@ -186,14 +186,22 @@ def _decode_jpeg(
     _check_pixels(width, height, limits, name)
     if colorspace in ("CMYK", "YCCK"):
         return None
-    side = 0 if reduced_to is None else 2 * reduced_to
+    factor = 1 if reduced_to is None else _reduction(min(height, width), 2 * reduced_to)
+    least = (-(-height // factor), -(-width // factor)) if factor > 1 else (0, 0)
     buffer = None if scratch is None else scratch.take(3 * height * width)
     try:
         # strict: a cut file is an error here, and not half a picture
-        pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side, strict=True, buffer=buffer)
+        pixels = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=least[0], min_width=least[1], strict=True, buffer=buffer
+        )
     except (ValueError, MemoryError):
         return None
     return cast(Pixels, pixels)
+
+
+def _reduction(shorter: int, at_least: int) -> int:
+    """8, 4 or 2 where that leaves `at_least` pixels, else 1; decoders are slower at the fractions in between."""
+    return next((factor for factor in (8, 4, 2) if shorter // factor >= at_least), 1)
 
 
 def _open(data: bytes, name: str) -> Image.Image:

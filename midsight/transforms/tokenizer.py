@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
@@ -15,6 +16,7 @@ from midsight.errors import ConfigError, InputError
 
 VOCABULARY = Path(__file__).parent.parent / "assets" / "clip_vocabulary" / "merges.txt.gz"
 MERGES = 49152 - 256 - 2
+WORDS_KEPT = 100_000  # words whose ids are remembered, about 20 MB
 START, END = "<start_of_text>", "<end_of_text>"
 START_ID, END_ID = 49406, 49407
 WORDS = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
@@ -34,6 +36,7 @@ class TextTokenizer:
         self.context_length = context_length
         self.tokenizer = clip_tokenizer()
         self._warned = False
+        self._words: dict[str, list[int]] = {}
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
         """Token ids, int64 (B, context_length). A text that is too long is cut and still ends with the end mark
@@ -44,12 +47,12 @@ class TextTokenizer:
         """
         length = context_length or self.context_length
         pieces = self.encode(texts)
-        rows = torch.zeros(len(pieces), length, dtype=torch.int64)
+        rows = np.zeros((len(pieces), length), np.int64)
         too_long = 0
         for row, ids in zip(rows, pieces, strict=True):
             kept = ids[: length - 2]
             too_long += len(kept) < len(ids)
-            row[: len(kept) + 2] = torch.tensor([START_ID, *kept, END_ID])
+            row[: len(kept) + 2] = (START_ID, *kept, END_ID)
         if too_long and not self._warned:
             self._warned = True
             warnings.warn(
@@ -57,7 +60,7 @@ class TextTokenizer:
                 "said once for this tokenizer",
                 stacklevel=2,
             )
-        return rows
+        return torch.from_numpy(rows)
 
     def encode(self, texts: str | Sequence[str]) -> list[list[int]]:
         """Ids of each text without marks, padding or cut."""
@@ -65,8 +68,14 @@ class TextTokenizer:
         for text in texts:
             if not isinstance(text, str):
                 raise InputError(f"texts must be strings, got {type(text).__name__}: {text!r:.80}")
-        cleaned = [clean(text) for text in texts]
-        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(cleaned, add_special_tokens=False)]
+        words = [clean(text).split() for text in texts]  # no piece of the vocabulary reaches over white space
+        if len(self._words) > WORDS_KEPT:
+            self._words = {}
+        known = self._words  # another thread may start a new one meanwhile
+        new = list({word for each in words for word in each if word not in known})
+        encodings = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)
+        known.update((word, encoding.ids) for word, encoding in zip(new, encodings, strict=True))
+        return [[i for word in each for i in known[word]] for each in words]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The cleaned text that the ids stand for, without marks and padding."""
