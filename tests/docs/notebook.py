@@ -20,7 +20,28 @@ def run(folder: Path) -> nbformat.NotebookNode:
     )
     client.execute()
     notebook.metadata["language_info"] = {"name": "python"}
+    for cell in code_cells(notebook):
+        cell.outputs = [_small(output) for output in _joined(cell.outputs)]
     return notebook
+
+
+def _small(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Of a picture only the JPEG: IPython gives a PNG of ten times the size as well, and the object's address."""
+    if "image/jpeg" in output.get("data", {}):
+        output.data = {"image/jpeg": output.data["image/jpeg"]}
+        output.metadata = {}
+    return output
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Printed text in one piece: how many pieces it comes in depends on timing."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if joined and output.output_type == "stream" and joined[-1].get("name") == output.name:
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def printed(cell: nbformat.NotebookNode) -> str:
@@ -29,7 +50,7 @@ def printed(cell: nbformat.NotebookNode) -> str:
     texts += [
         output.data["text/plain"]
         for output in cell.outputs
-        if output.output_type in ("execute_result", "display_data") and "image/png" not in output.data
+        if output.output_type in ("execute_result", "display_data") and "image/jpeg" not in output.data
     ]
     return "\n".join(text.strip("\n") for text in texts)
 

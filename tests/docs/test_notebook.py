@@ -16,5 +16,5 @@ def test_notebook_runs_and_prints_what_it_shows(docs_folder: Path) -> None:
             f"cell {number} shows\n{notebook.printed(old)}\nbut prints\n{notebook.printed(new)}\n"
             "`python docs/refresh.py` writes the outputs anew."
         )
-    pictures = [output for cell in fresh for output in cell.outputs if "image/png" in output.get("data", {})]
+    pictures = [output for cell in fresh for output in cell.outputs if "image/jpeg" in output.get("data", {})]
     assert len(pictures) == 3
