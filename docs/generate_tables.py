@@ -78,12 +78,8 @@ def tree() -> str:
     for name in (name for row in reversed(_layers()) for name in row if _path(name).exists()):
         path = _path(name)
         files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-        inside = (
-            [file.stem for file in files if file.parent == path and file.stem != "__init__"] if path.is_dir() else []
-        )
-        inside += sorted(f"{folder.parent.name}/" for folder in path.glob("*/__init__.py")) if path.is_dir() else []
-        rows.append((f"`{path.name}{'/' * path.is_dir()}`", summary(path), ", ".join(inside), ", ".join(needs(files))))
-    return table(("Module", "What lives there", "Files", "Beyond numpy and torch"), rows)
+        rows.append((f"`{path.name}{'/' * path.is_dir()}`", summary(path), ", ".join(needs(files))))
+    return table(("Module", "What lives there", "Beyond numpy and torch"), rows)
 
 
 def summary(path: Path) -> str:
