@@ -5,7 +5,6 @@ Run: python docs/generate_tables.py. They stand between `<!-- generated: NAME --
 
 import ast
 import re
-import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,6 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "midsight"
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 MARKED = re.compile(r"<!-- generated: ([\w-]+) -->\n.*?<!-- /generated -->", re.DOTALL)
-EVERYWHERE = {"midsight", "numpy", "torch"}  # not worth naming
 
 
 def pages() -> list[Path]:
@@ -74,12 +72,9 @@ def layers() -> str:
 
 def tree() -> str:
     """Each module with the first sentence of its docstring, from the ground up."""
-    rows = []
-    for name in (name for row in reversed(_layers()) for name in row if _path(name).exists()):
-        path = _path(name)
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-        rows.append((f"`{path.name}{'/' * path.is_dir()}`", summary(path), ", ".join(needs(files))))
-    return table(("Module", "What lives there", "Beyond numpy and torch"), rows)
+    paths = [_path(name) for row in reversed(_layers()) for name in row if _path(name).exists()]
+    rows = [(f"`{path.name}{'/' * path.is_dir()}`", summary(path)) for path in paths]
+    return table(("Module", "What lives there"), rows)
 
 
 def summary(path: Path) -> str:
@@ -87,18 +82,6 @@ def summary(path: Path) -> str:
     source = path / "__init__.py" if path.is_dir() else path
     lines = (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
     return re.split(r"(?<=\.)\s", " ".join(lines.split()))[0]
-
-
-def needs(files: list[Path]) -> list[str]:
-    """Packages that are imported in some of the files, but for the standard library."""
-    found = set()
-    for file in files:
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found |= {name.name.partition(".")[0] for name in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                found.add(str(node.module).partition(".")[0])
-    return sorted(found - EVERYWHERE - sys.stdlib_module_names)
 
 
 def speed() -> str:
