@@ -1,0 +1,312 @@
+"""Settings of core training: the dataclasses are the schema, a recipe is a TOML file with only what differs.
+
+A recipe describes the whole published method. Each of the nine steps of the published ablation (PE paper, figure 2
+and table 26) is one switch in `steps`: all off is the baseline, step 1; each switch takes its step back where it is
+off. `resolve` turns recipe and switches into what is run.
+
+Not published, and to be chosen in the recipe: samples of each resolution in the final runs, precision, the learning
+rate's curve, clipping, the weight of mask regularisation.
+"""
+
+import dataclasses
+import difflib
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from midsight.configs import PEConfig, PETextConfig, PreprocessConfig, find_model
+from midsight.errors import ConfigError
+from midsight.transforms.augment import AugmentConfig
+
+C = TypeVar("C")
+STEPS = ("progressive", "large_batch", "lamb", "high_resolution", "rope2d", "attn_pool", "augment", "mask")
+
+
+@dataclass(frozen=True)
+class StepsConfig:
+    """The published ablation's steps 2 to 9, in its order; step 1 is the baseline, with all of them off."""
+
+    progressive: bool = True  # 2: several resolutions; off: one stage at the largest, as many samples
+    large_batch: bool = True  # 3: off: half the batch and half the samples
+    lamb: bool = True  # 4: off: AdamW at `optim.adamw_lr`
+    high_resolution: bool = True  # 5: the last stage; off: its samples and all others are spread evenly over the rest
+    rope2d: bool = True  # 6
+    attn_pool: bool = True  # 7: off: the class token is the embedding
+    augment: bool = True  # 8
+    mask: bool = True  # 9
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A published name, or towers of one's own; `start` gives the weights to begin with."""
+
+    name: str = ""  # a published pair; empty: `vision` and `text` say everything
+    vision: dict[str, Any] = field(default_factory=dict)  # fields of PEConfig, over those of `name`
+    text: dict[str, Any] = field(default_factory=dict)  # fields of PETextConfig
+    start: str = ""  # checkpoint, folder, name or repository; empty: random weights
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where samples come from and how many are used at once."""
+
+    source: str = ""  # file or folder of samples
+    batch_size: int = 131_072  # over all processes
+    micro_batch: int = 64  # rows of one process that are computed at once; gradients do not depend on it
+    frames: int = 0  # 0: images; else clips of so many frames
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resolution of progressive training."""
+
+    image_size: int  # pixels
+    samples: int  # pairs seen, rounded down to whole batches
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """See `midsight.train.optim` for what is published and what is chosen."""
+
+    name: Literal["lamb", "adamw"] = "lamb"
+    lr: float = 2e-3
+    adamw_lr: float = 5e-4  # used where `steps.lamb` is off
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-6
+    weight_decay: float = 0.05
+    text_weight_decay: float | None = None  # None: as weight_decay
+    warmup_steps: int = 2000
+    layer_decay: float = 1.0  # factor of the learning rate for each block away from the output
+    clip: float | None = 1.0  # longest gradient; 0 in a recipe means none
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Mask regularisation. Ratio and fraction are published, weight and positions are chosen."""
+
+    ratio: float = 0.4  # share of patches hidden
+    fraction: float = 1 / 16  # share of the batch that gets a masked copy
+    weight: float = 1.0
+    positions: Literal["all", "hidden"] = "all"  # the tokens that are compared
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Contrastive training, or distillation where a teacher is named."""
+
+    max_logit_scale: float = 100.0
+    teacher: str = ""  # checkpoint, folder, name or repository
+    teacher_logit_scale: float = 200.0
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How it is run; nothing here changes what is learned, apart from rounding."""
+
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    grad_checkpointing: bool = False
+    compile: bool = False
+    sharding: Literal["full", "replicate"] = "full"  # over processes: FSDP2, or a whole copy in each
+    log_every: int = 10  # steps
+    save_every: int = 1000
+    keep: int = 2  # checkpoints
+    evaluate_every: int = 0  # steps; 0: never
+    evaluate_on: str = ""  # folder with one folder of pictures for each class
+    templates: str = "photo"
+    grace_seconds: float = 15.0  # a process that is told to stop and reaches no end of a step leaves after this
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run."""
+
+    seed: int = 0
+    stages: tuple[Stage, ...] = ()
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    steps: StepsConfig = field(default_factory=StepsConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        data, mask, optim = self.data, self.mask, self.optim
+        _require(data.batch_size >= 2, "data.batch_size must be at least 2 (a pair needs a negative)", data.batch_size)
+        _require(data.micro_batch >= 1, "data.micro_batch must be at least 1", data.micro_batch)
+        _require(data.frames >= 0, "data.frames must be 0 (images) or more", data.frames)
+        _require(0 < mask.ratio < 1, "mask.ratio must be between 0 and 1", mask.ratio)
+        _require(0 < mask.fraction <= 1, "mask.fraction must be above 0 and at most 1", mask.fraction)
+        _require(mask.positions in ("all", "hidden"), "mask.positions must be all or hidden", mask.positions)
+        _require(optim.name in ("lamb", "adamw"), "optim.name must be lamb or adamw", optim.name)
+        _require(optim.lr > 0, "optim.lr must be above 0", optim.lr)
+        _require(0 < optim.layer_decay <= 1, "optim.layer_decay must be above 0 and at most 1", optim.layer_decay)
+        _require(self.run.precision in ("fp32", "bf16"), "run.precision must be fp32 or bf16", self.run.precision)
+        _require(self.run.sharding in ("full", "replicate"), "run.sharding: full or replicate", self.run.sharding)
+        for name in ("log_every", "save_every", "keep"):
+            _require(getattr(self.run, name) >= 1, f"run.{name} must be at least 1", getattr(self.run, name))
+
+    def digest(self) -> str:
+        """Names everything that decides the weights, 16 hexadecimal digits; how it is run and where data lie do not
+        count."""
+        values = dataclasses.asdict(self)
+        del values["run"], values["data"]["micro_batch"], values["data"]["workers"], values["data"]["source"]
+        return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _require(holds: bool, message: str, found: object) -> None:
+    if not holds:
+        raise ConfigError(f"{message}, got {found!r}")
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """The recipe with its switches carried out, in the order that takes the last step back first.
+
+    With the recipe of ViT-L/14 this gives the published batch, samples and resolutions at each of the nine steps.
+
+    Raises:
+        ConfigError: no stages, or a batch that is larger than a stage.
+    """
+    _require(bool(config.stages), "a recipe needs at least one [[stages]] with image_size and samples", config.stages)
+    steps, stages, data, optim = config.steps, config.stages, config.data, config.optim
+    if not steps.high_resolution and len(stages) > 1:
+        share = sum(s.samples for s in stages) // (len(stages) - 1)
+        stages = tuple(replace(stage, samples=share) for stage in stages[:-1])
+    if not steps.lamb:
+        optim = replace(optim, name="adamw", lr=optim.adamw_lr)
+    if not steps.large_batch:
+        data = replace(data, batch_size=data.batch_size // 2)
+        stages = tuple(replace(stage, samples=stage.samples // 2) for stage in stages)
+    if not steps.progressive:
+        stages = (Stage(max(s.image_size for s in stages), sum(s.samples for s in stages)),)
+    for stage in stages:
+        if stage.samples < data.batch_size:
+            raise ConfigError(
+                f"the stage at {stage.image_size} pixels has {stage.samples} samples, fewer than one batch of "
+                f"{data.batch_size}; lower data.batch_size or raise its samples"
+            )
+    return replace(config, stages=stages, data=data, optim=optim)
+
+
+def towers(config: TrainConfig, image_size: int) -> tuple[PEConfig, PETextConfig]:
+    """Both towers at a resolution, with the switches of the architecture carried out.
+
+    Raises:
+        ConfigError: a field that the towers do not have, or values that cannot be.
+    """
+    vision, text = dict(config.model.vision), dict(config.model.text)
+    if config.model.name:
+        found = find_model(config.model.name)
+        if found.text is None:
+            raise ConfigError(f"model.name: {config.model.name} has no text tower; name a PE-Core model")
+        vision = dataclasses.asdict(found.vision) | vision
+        text = dataclasses.asdict(found.text) | text
+    vision["image_size"] = image_size
+    if not config.steps.rope2d:
+        vision["use_rope2d"] = False
+    if not config.steps.attn_pool:
+        vision |= {"pool_type": "tok", "use_cls_token": True}
+    return _build(PEConfig, vision, "model.vision"), _build(PETextConfig, text, "model.text")
+
+
+def _build(kind: type[C], values: dict[str, Any], where: str) -> C:
+    _check_names(values, [f.name for f in dataclasses.fields(kind)], where)  # type: ignore[arg-type]
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {str(error).split('() ')[-1]}; or set model.name to a published pair") from error
+
+
+def total_steps(config: TrainConfig) -> int:
+    """Steps of a resolved recipe, all stages."""
+    return sum(stage.samples // config.data.batch_size for stage in config.stages)
+
+
+def preprocess_of(image_size: int) -> PreprocessConfig:
+    """The published preprocessing at a resolution."""
+    return PreprocessConfig(image_size=image_size)
+
+
+def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """A recipe file with changes such as `optim.lr=1e-3` put on top.
+
+    Args:
+        path: a TOML file, or the name of one that is shipped ("core_l14").
+        changes: KEY=VALUE, the value as in TOML; a bare word is taken as a text. `stages` is set as a whole.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting does not exist; the nearest one is named.
+    """
+    file = Path(path)
+    if not file.suffix and not file.exists():
+        file = Path(__file__).parent / "recipes" / f"{path}.toml"
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable recipe: {error}") from error
+    config = changed(TrainConfig(), values, str(path))
+    for change in changes:
+        config = changed(config, _parse(change), "--set")
+    return config
+
+
+def _parse(change: str) -> dict[str, Any]:
+    """One KEY=VALUE as the table that TOML would make of it."""
+    key, equals, value = change.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {change!r}: expected KEY=VALUE, such as optim.lr=1e-3")
+    for text in (value.strip(), json.dumps(value.strip())):
+        try:
+            return tomllib.loads(f"{key.strip()} = {text}")
+        except tomllib.TOMLDecodeError:
+            continue
+    raise ConfigError(f"--set {change!r}: {key!r} is not the name of a setting; expected one such as optim.lr")
+
+
+def changed(config: C, values: dict[str, Any], where: str) -> C:
+    """A dataclass with the values of a table put in, tables inside it too.
+
+    Raises:
+        ConfigError: a key that no setting has, or a value of the wrong type.
+    """
+    known = {f.name: f for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    _check_names(values, list(known), where)
+    changes = {key: _value(getattr(config, key), value, f"{where}: {key}") for key, value in values.items()}
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def _value(now: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(now):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where} is a table of settings, got {value!r}")
+        return changed(now, value, where)
+    if where.endswith(": stages"):
+        return tuple(_build(Stage, stage, where) for stage in value)
+    if isinstance(now, dict):
+        return now | value if isinstance(value, dict) else _wrong(where, "a table", value)
+    if where.endswith((": clip", ": text_weight_decay")):
+        return float(value) or None if where.endswith("clip") else float(value)
+    if isinstance(now, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(now, tuple):
+        return tuple(value) if isinstance(value, list) else _wrong(where, "a list", value)
+    return value if type(value) is type(now) else _wrong(where, type(now).__name__, value)
+
+
+def _wrong(where: str, expected: str, value: object) -> Any:
+    raise ConfigError(f"{where} must be {expected}, got {value!r}")
+
+
+def _check_names(values: dict[str, Any], known: Sequence[str], where: str) -> None:
+    for key in values:
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; known are {', '.join(sorted(known))}"
+            raise ConfigError(f"{where}: there is no setting {key!r}{hint}")

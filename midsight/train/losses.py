@@ -1,0 +1,217 @@
+"""What core training minimises, and how its gradients stay those of the large batch.
+
+Letters: B rows of this process, G rows of all processes, D embedding width, N tokens, W tower width.
+
+Every loss here is a mean over the rows of this process. With gradients averaged over the processes the sum is the
+loss of the whole batch, whatever number of processes and pieces it was computed in.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from midsight.errors import ShapeError
+
+MAX_LOGIT_SCALE = 100.0  # PE paper, tables 18 to 20
+TEACHER_LOGIT_SCALE = 200.0  # PE paper, table 20: half the student's temperature
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes, in the order of ranks. The gradient of each row is summed over the processes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.rows = len(x)
+        out = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+        dist.all_gather(out, x.contiguous())
+        return torch.cat(out)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        grad = grads[0].contiguous().clone()
+        dist.all_reduce(grad)
+        start = dist.get_rank() * ctx.rows
+        return grad[start : start + ctx.rows]
+
+
+def gather(x: Tensor) -> Tensor:
+    """(B, D) of this process to (G, D) of all, differentiable; every process must hold as many rows.
+
+    The gradient is exact: a row is a negative of rows on other processes, and what they owe to it comes back.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return x
+    return _Gather.apply(x)
+
+
+def scale_of(logit_scale: Tensor, maximum: float = MAX_LOGIT_SCALE) -> Tensor:
+    """exp of the learned `logit_scale`, never above `maximum`."""
+    return logit_scale.clamp(max=math.log(maximum)).exp()
+
+
+@torch.no_grad()
+def cap_logit_scale(logit_scale: Tensor, maximum: float = MAX_LOGIT_SCALE) -> None:
+    """Brings the parameter itself back under the cap, in place; called after each step of the optimiser.
+
+    A parameter above the cap would get no gradient; one exactly at the cap can still move down.
+    """
+    logit_scale.clamp_(max=math.log(maximum))
+
+
+def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+    """InfoNCE in both directions, with the rows of all processes as candidates.
+
+    Args:
+        images, texts: float (B, D), of any length; pair i is row i of both.
+        scale: scalar, the exponentiated logit scale.
+
+    Returns:
+        Mean of both directions over the rows of this process, float32 scalar.
+
+    Raises:
+        ShapeError: images and texts are not one row a pair.
+
+    Source: PE paper, section 2.1 (CLIP's loss).
+    """
+    to_texts, to_images = logits(images, texts, scale)
+    target = _own_columns(len(images), images.device)
+    return (F.cross_entropy(to_texts, target) + F.cross_entropy(to_images, target)) / 2
+
+
+def logits(images: Tensor, texts: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Scaled cosines of this process's images to all texts and of its texts to all images, float32 (B, G) each."""
+    if images.shape != texts.shape or images.ndim != 2:
+        raise ShapeError(
+            f"images {tuple(images.shape)} and texts {tuple(texts.shape)} must both be (B, D), row i of both a pair"
+        )
+    images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
+    return scale * images @ gather(texts).T, scale * texts @ gather(images).T
+
+
+def distillation(
+    images: Tensor,
+    texts: Tensor,
+    scale: Tensor,
+    teacher_images: Tensor,
+    teacher_texts: Tensor,
+    teacher_scale: float = TEACHER_LOGIT_SCALE,
+) -> Tensor:
+    """Kullback-Leibler divergence from the teacher's to the student's distributions over the batch, both directions.
+
+    Args:
+        images, texts: the student's, float (B, D).
+        scale: the student's exponentiated logit scale, scalar, learned.
+        teacher_images, teacher_texts: float (B, E); no gradient reaches them.
+        teacher_scale: fixed; 200 is half the temperature of the student at its cap.
+
+    Returns:
+        Mean of both directions over the rows of this process, float32 scalar; 0 where the student agrees.
+
+    Source: PE paper, sections 2.4 and C.3.
+    """
+    with torch.no_grad():
+        wanted = logits(teacher_images, teacher_texts, torch.tensor(teacher_scale, device=images.device))
+    pairs = zip(logits(images, texts, scale), wanted, strict=True)
+    parts = [F.kl_div(s.log_softmax(1), t.log_softmax(1), reduction="batchmean", log_target=True) for s, t in pairs]
+    return (parts[0] + parts[1]) / 2
+
+
+def mask_regularisation(masked: Tensor, targets: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """One minus the cosine of each token of the masked view to the same token of the unmasked view.
+
+    The targets carry no gradient, and the contrastive loss never sees the masked view: the two losses meet in the
+    weights only. Not published, and chosen here: the tokens are patch tokens behind the final norm, all of them count
+    unless `hidden` is given, the mean over tokens is the loss, its weight is 1.
+
+    Args:
+        masked, targets: float (B, N, W).
+        hidden: bool (B, N), True where the masked view saw no pixels; only those tokens count.
+
+    Source: PE paper, section 2.1 (mask regularisation).
+    """
+    cosine = F.cosine_similarity(masked.float(), targets.detach().float(), dim=-1)  # B, N
+    return (1 - cosine).mean() if hidden is None else (1 - cosine)[hidden].mean()
+
+
+def backward_in_pieces(
+    encode: Callable[[int], tuple[Tensor, Tensor]],
+    pieces: int,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    auxiliary: Callable[[int], Tensor | None] = lambda _: None,
+    on_last: Callable[[bool], None] = lambda _: None,
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """Gradients of one large batch, computed a piece at a time: exact, not the mean of small batches.
+
+    The first pass embeds all pieces without a graph; the loss over all of them gives the gradient of every embedding;
+    the second pass embeds each piece again and carries that gradient on. The random state of each piece is repeated, so
+    stochastic depth drops the same branches in both passes. One piece needs one pass.
+
+    Args:
+        encode: number of a piece -> its embeddings, images (b, D) and texts (b, D).
+        pieces: how many.
+        loss: embeddings of all pieces, (B, D) each -> scalar.
+        auxiliary: called after the second `encode` of a piece; what it returns is added to the loss.
+        on_last: called with False before the backward passes of all pieces but the last, and with True before that.
+
+    Returns:
+        The loss, the sum of the auxiliary losses (detached), and the embeddings (detached).
+    """
+    if pieces == 1:
+        on_last(True)
+        images, texts = encode(0)
+        main, extra = loss(images, texts), auxiliary(0)
+        (main if extra is None else main + extra).backward()
+        return main.detach(), _value(extra, main), (images.detach(), texts.detach())
+    states, kept = [], []
+    with torch.no_grad():
+        for piece in range(pieces):
+            states.append(_random_state())
+            kept.append(encode(piece))
+    images = torch.cat([pair[0] for pair in kept]).requires_grad_()
+    texts = torch.cat([pair[1] for pair in kept]).requires_grad_()
+    main = loss(images, texts)
+    main.backward()
+    grads = _split(images.grad, kept, 0), _split(texts.grad, kept, 1)
+    total = torch.zeros_like(main)
+    for piece in range(pieces):
+        on_last(piece == pieces - 1)
+        _restore(states[piece])
+        again = encode(piece)
+        extra = auxiliary(piece)
+        carried = [(e * grad[piece]).sum() for e, grad in zip(again, grads, strict=True) if e.requires_grad]
+        parts = carried if extra is None else [*carried, extra]
+        torch.stack([p.float() for p in parts]).sum().backward()
+        total = total + _value(extra, main)
+    return main.detach(), total.detach(), (images.detach(), texts.detach())
+
+
+def _split(grad: Tensor | None, kept: Sequence[tuple[Tensor, Tensor]], side: int) -> tuple[Tensor, ...]:
+    sizes = [len(pair[side]) for pair in kept]
+    if grad is None:  # a loss that does not use this side
+        return tuple(torch.zeros_like(pair[side]) for pair in kept)
+    return grad.split(sizes)
+
+
+def _value(extra: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if extra is None else extra.detach().to(like.dtype)
+
+
+def _random_state() -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    return [*states, torch.cuda.get_rng_state()] if torch.cuda.is_available() else states
+
+
+def _restore(states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1])
+
+
+def _own_columns(rows: int, device: torch.device) -> Tensor:
+    rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return torch.arange(rank * rows, (rank + 1) * rows, device=device)

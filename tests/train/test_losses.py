@@ -1,0 +1,137 @@
+"""The losses against plain formulas, and the gradients of a batch in pieces against those of one large batch."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from midsight.errors import ShapeError
+from midsight.train import losses
+from tests.train import small
+
+
+def test_contrastive_is_the_mean_of_both_cross_entropies() -> None:
+    images, texts = torch.randn(5, 7), torch.randn(5, 7)
+    table = 12.0 * F.normalize(images, dim=1) @ F.normalize(texts, dim=1).T
+    by_hand = torch.stack([-table.log_softmax(1).diag().mean(), -table.log_softmax(0).diag().mean()]).mean()
+    torch.testing.assert_close(losses.contrastive(images, texts, torch.tensor(12.0)), by_hand)
+
+
+def test_contrastive_of_perfect_pairs_falls_to_zero_with_the_scale() -> None:
+    rows = torch.eye(4)
+    assert losses.contrastive(rows, rows, torch.tensor(100.0)) < 1e-6
+    assert losses.contrastive(rows, rows, torch.tensor(0.0)) == pytest.approx(math.log(4))
+
+
+def test_pairs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"\(3, 4\) and texts \(2, 4\)"):
+        losses.contrastive(torch.ones(3, 4), torch.ones(2, 4), torch.tensor(1.0))
+
+
+def test_the_scale_is_capped_and_can_come_down_from_the_cap() -> None:
+    above = torch.tensor(math.log(250.0), requires_grad=True)
+    assert losses.scale_of(above).item() == pytest.approx(100.0)
+    losses.cap_logit_scale(above)
+    assert above.exp().item() == pytest.approx(100.0)
+    losses.scale_of(above).backward()
+    assert above.grad == pytest.approx(100.0)
+    below = torch.tensor(math.log(14.0))
+    losses.cap_logit_scale(below)
+    assert below.exp() == pytest.approx(14.0)
+
+
+def test_distillation_is_the_divergence_both_ways() -> None:
+    images, texts, teacher_images, teacher_texts = torch.randn(4, 6, 8).unbind()
+    scale = torch.tensor(30.0)
+    expected = []
+    for swap in (False, True):
+        ours, theirs = losses.logits(images, texts, scale)[swap], None
+        theirs = losses.logits(teacher_images, teacher_texts, torch.tensor(200.0))[swap]
+        p, q = theirs.softmax(1).double(), ours.softmax(1).double()
+        expected.append((p * (p.clamp_min(1e-300).log() - q.log())).sum(1).mean())
+    value = losses.distillation(images, texts, scale, teacher_images, teacher_texts)
+    torch.testing.assert_close(value.double(), torch.stack(expected).mean(), rtol=1e-4, atol=1e-6)
+
+
+def test_distillation_is_zero_at_the_teacher_and_moves_the_student_only() -> None:
+    rows = torch.randn(4, 5, 8)
+    images, texts, scale = rows[0].requires_grad_(), rows[1], torch.tensor(200.0)
+    assert losses.distillation(images, texts, scale, rows[0].detach(), rows[1]).item() == pytest.approx(0.0, abs=1e-6)
+    teacher = rows[2].clone().requires_grad_()
+    student = rows[3].clone().requires_grad_()
+    losses.distillation(student, texts, scale, teacher, rows[1]).backward()
+    assert teacher.grad is None
+    assert student.grad.norm() > 0
+
+
+def test_mask_regularisation_pulls_the_masked_view_only() -> None:
+    masked, targets = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 4, requires_grad=True)
+    expected = 1 - F.cosine_similarity(masked, targets, dim=-1)
+    torch.testing.assert_close(losses.mask_regularisation(masked, targets), expected.mean())
+    hidden = torch.tensor([[True, False, False], [False, True, True]])
+    torch.testing.assert_close(losses.mask_regularisation(masked, targets, hidden), expected[hidden].mean())
+    losses.mask_regularisation(masked, targets).backward()
+    assert targets.grad is None
+    assert masked.grad.norm() > 0
+    assert losses.mask_regularisation(targets, targets).item() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("pieces", [2, 4])
+def test_pieces_give_the_gradients_of_the_large_batch(pieces: int) -> None:
+    images, texts = small.batch(8)
+    whole, cut = small.pair().double(), small.pair().double()
+
+    def loss_of(model: torch.nn.Module) -> object:
+        return lambda i, t: losses.contrastive(i, t, losses.scale_of(model.logit_scale))
+
+    def encode_of(model: torch.nn.Module, count: int) -> object:
+        parts = list(zip(images.double().chunk(count), texts.chunk(count), strict=True))
+        return lambda n: (model.encode_image(parts[n][0]), model.encode_text(parts[n][1]))
+
+    expected, *_ = losses.backward_in_pieces(encode_of(whole, 1), 1, loss_of(whole))
+    found, *_ = losses.backward_in_pieces(encode_of(cut, pieces), pieces, loss_of(cut))
+    assert expected == pytest.approx(found.item(), rel=1e-6)
+    ours, theirs = small.gradients(cut), small.gradients(whole)
+    assert ours.keys() == theirs.keys() == dict(whole.named_parameters()).keys()
+    for name, gradient in theirs.items():
+        assert gradient.norm() > 0, name
+        torch.testing.assert_close(ours[name], gradient, rtol=1e-5, atol=1e-8, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_mean_of_small_batches_is_something_else() -> None:
+    images, texts = small.batch(8)
+    model = small.pair()
+
+    def gradient(parts: int) -> Tensor:
+        model.zero_grad()
+        for i, t in zip(images.chunk(parts), texts.chunk(parts), strict=True):
+            (losses.contrastive(model.encode_image(i), model.encode_text(t), torch.tensor(14.0)) / parts).backward()
+        return model.visual.proj.grad.clone()
+
+    large = gradient(1)
+    assert (gradient(4) - large).norm() > 0.1 * large.norm()
+
+
+def test_pieces_repeat_stochastic_depth_and_add_the_auxiliary_loss() -> None:
+    model = small.pair(drop_path=0.5)
+    images, texts = small.batch(6)
+    seen: list[list[Tensor]] = [[], [], []]
+
+    def encode(piece: int) -> tuple[Tensor, Tensor]:
+        rows = slice(2 * piece, 2 * piece + 2)
+        pair = model.encode_image(images[rows]), model.encode_text(texts[rows])
+        seen[piece].append(pair[0].detach())
+        return pair
+
+    flags: list[bool] = []
+    scale = torch.tensor(10.0)
+    _, extra, (kept, _) = losses.backward_in_pieces(
+        encode, 3, lambda i, t: losses.contrastive(i, t, scale), lambda n: torch.tensor(float(n + 1)), flags.append
+    )
+    for piece, passes in enumerate(seen):
+        assert torch.equal(*passes)
+        assert torch.equal(kept[2 * piece : 2 * piece + 2], passes[0])
+    assert extra == 6.0
+    assert flags == [False, False, True]
