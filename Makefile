@@ -26,11 +26,12 @@ ffmpeg: .venv/.dev
 	{ apt-get update -qq && apt-get install -y -qq ffmpeg; } || \
 	{ echo "Install FFmpeg's libraries, or set MIDSIGHT_WITHOUT_TORCHCODEC=1 to test without torchcodec." >&2; exit 1; }
 
-bench: .venv/.dev  ## speed beside timm and open_clip; writes benchmarks/RESULTS.md
+bench: .venv/.dev  ## speed beside timm and open_clip; writes benchmarks/RESULTS.md and what the pages quote of it
 	$(BIN)/python -m benchmarks
+	$(BIN)/python docs/generate_tables.py
 
 docs: .venv/.dev  ## the site, into site/
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 default-model: .venv/.dev  ## train the embedded model again from packaged open data (hours)
 	$(BIN)/python -m midsight.train.embedded --out midsight/assets/embedded

@@ -217,8 +217,9 @@ def find_model(name: str) -> ModelInfo:
     if name in MODELS:
         return MODELS[name]
     close = difflib.get_close_matches(name.upper(), [n.upper() for n in MODELS], n=3, cutoff=0.5)
-    nearest = [n for c in close for n in MODELS if n.upper() == c] or list(MODELS)
-    raise UnknownModelError(f"there is no model named {name!r}. Did you mean {', '.join(nearest)}?")
+    nearest = [n for c in close for n in MODELS if n.upper() == c]
+    hint = f"Did you mean {', '.join(nearest)}?" if nearest else f"The published names are {', '.join(MODELS)}."
+    raise UnknownModelError(f"there is no model named {name!r}. {hint}")
 
 
 def with_image_size(config: PEConfig, image_size: int) -> PEConfig:

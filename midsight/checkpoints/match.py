@@ -130,13 +130,23 @@ def _explain_name(
     kind = "VisionTransformer" if found_text is None else "CLIP"
     holds, wanted = name or "a tower of its own", asked or "another"
     message = (
-        f"{source}: holds {holds} (width {found.width}, {found.layers} blocks, patch {found.patch_size}), but {wanted} "
-        f"(width {vision.width}, {vision.layers} blocks, patch {vision.patch_size}) was asked for."
+        f"{source}: holds {holds} ({_details(found, vision)}), but {wanted} ({_details(vision, found)}) was asked for."
     )
     if name is None:
         return f"{message} Load it with the configuration that it was saved from."
     load = f"pe.{kind}.from_config({name!r}, pretrained=True, checkpoint_path={str(source)!r})"
     return f"{message} Load it with {load}."
+
+
+def _details(config: PEConfig, other: PEConfig) -> str:
+    """The sizes of a tower, and what else tells it from one of the same sizes."""
+    sizes = {"width": config.width, "layers": config.layers, "patch_size": config.patch_size}
+    said = f"width {config.width}, {config.layers} blocks, patch {config.patch_size}"
+    if any(getattr(other, field) != value for field, value in sizes.items()):
+        return said
+    telling = ("pool_type", "output_dim", "image_size", "use_cls_token", "ls_init_value", "stem")
+    differing = [field for field in telling if getattr(config, field) != getattr(other, field)]
+    return ", ".join([said, *(f"{field} {getattr(config, field)}" for field in differing)])
 
 
 def _list(differences: tuple[list[str], list[str], list[str]], entries: int, source: str | Path) -> str:

@@ -40,7 +40,7 @@ def record(info: ModelInfo) -> dict[str, Any]:
         "name": info.name,
         "family": info.family,
         "vision_parameters": vision,
-        "text_parameters": count(info.vision, info.text) - vision if info.text else 0,
+        "text_parameters": count(info.vision, info.text) - vision - 1 if info.text else 0,  # without logit_scale
         "image_size": info.vision.image_size,
         "layers": info.vision.layers,
         "context_length": info.text.context_length if info.text else None,

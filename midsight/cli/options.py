@@ -15,7 +15,7 @@ from midsight.errors import InputError
 if TYPE_CHECKING:
     from midsight.api import Perception
 
-Paths = Annotated[list[str], typer.Argument(help="Pictures, videos, or folders of them.", metavar="PATH...")]
+Paths = Annotated[list[str], typer.Argument(help="Pictures, videos, or folders of them.", metavar="PATH")]
 Model = Annotated[
     str | None,
     typer.Option(
