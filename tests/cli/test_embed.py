@@ -56,7 +56,7 @@ def run(tiny_folder: Path, *args: object) -> Result:
     return CliRunner().invoke(app, ["embed", *map(str, args), "--model", str(tiny_folder), "--device", "cpu"])
 
 
-def start(tiny_folder: Path, *args: object, pause: float = 0.02, **options: Any) -> "subprocess.Popen[str]":
+def start(tiny_folder: Path, *args: object, pause: float = 0.15, **options: Any) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", PACED.format(pause=pause), "embed", *map(str, args)]
     command += ["--model", str(tiny_folder), "--device", "cpu", "--batch-size", "1"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
