@@ -12,6 +12,7 @@ import numpy as np
 
 from midsight.data.scenes.camera import MOVES
 from midsight.data.scenes.layout import MOTIONS, Scene
+from midsight.data.scenes.meshes import Bytes, main_colour
 from midsight.data.scenes.render import Frame
 from midsight.data.scenes.truth import boxes_xyxy, masks
 
@@ -35,7 +36,7 @@ class Seen:
 
     id: int  # in the frame, from 1
     name: str
-    colour: str | None  # the paint, or the colour of two thirds of its surface
+    colour: str | None  # the paint, or the surface colour of two thirds of what is seen of it
     box_xyxy: tuple[float, float, float, float]
     area: int  # pixels
     centre: tuple[float, float]  # mean pixel position
@@ -52,8 +53,8 @@ class Relation:
     object: int
 
 
-def look(frame: Frame, scene: Scene, colours: Sequence[str | None]) -> list[Seen]:
-    """Every object of the scene that has a pixel in the frame. `colours`: of the objects, in the scene's order."""
+def look(frame: Frame, scene: Scene) -> list[Seen]:
+    """Every object of the scene that has a pixel in the frame."""
     boxes = boxes_xyxy(frame.ids, len(scene.objects))
     seen = []
     for k, mask in enumerate(masks(frame.ids, len(scene.objects))):
@@ -63,7 +64,7 @@ def look(frame: Frame, scene: Scene, colours: Sequence[str | None]) -> list[Seen
         placed, box = scene.objects[k], boxes[k]
         seen.append(
             Seen(
-                k + 1, placed.model.name, colours[k],
+                k + 1, placed.model.name, placed.paint or _own_colour(placed.model.name, frame.albedo[mask]),
                 (float(box[0]), float(box[1]), float(box[2]), float(box[3])), len(rows),
                 (float(columns.mean() + 0.5), float(rows.mean() + 0.5)), float(np.median(frame.depth[mask])),
                 None if placed.on is None else placed.on + 1,
@@ -178,6 +179,11 @@ _WORDS = {
     "nearer than": "nearer to the camera than",
     "on": "on",
 }
+
+
+def _own_colour(name: str, albedo: Bytes) -> str | None:
+    """Not told of glass: the models' glass is opaque and grey."""
+    return None if "glass" in name else main_colour(albedo)
 
 
 def _relation_text(relation: Relation, seen: Sequence[Seen]) -> str | None:

@@ -117,7 +117,7 @@ class SceneEngine:
             items = self._items(scene, k / (count - 1))
             frames.append(self.renderer.draw(items, drawing.surroundings, cameras[k], sky=drawing.sky, sun=scene.sun))
         self._forget(drawing)
-        last = look(frames[-1], scene, self._colours(scene))
+        last = look(frames[-1], scene)
         words = describe(scene, seen, last, _words_seed(self.seed, index))
         flows = [flow(a, b) for a, b in zip(frames, frames[1:], strict=False)]
         followed, visible = tracks(frames, query_points(frames[0], _TRACKED, _words_seed(self.seed, index)))
@@ -137,7 +137,7 @@ class SceneEngine:
                     drawing, alone = self._draw_start(scene)
                     hidden = self._hidden(drawing.frame, alone)
                     if not hidden:
-                        return scene, look(drawing.frame, scene, self._colours(scene)), alone, drawing
+                        return scene, look(drawing.frame, scene), alone, drawing
                     self._forget(drawing)
                     scene = scene.without(hidden)
             except MediaError as error:
@@ -163,9 +163,6 @@ class SceneEngine:
             Item(self._mesh(o.model), o.pose(t), None if o.paint is None else _unit(COLOURS[o.paint]))
             for o in scene.objects
         ]
-
-    def _colours(self, scene: Scene) -> list[str | None]:
-        return [o.paint or self._mesh(o.model).colour for o in scene.objects]
 
     def _mesh(self, model: FurnitureModel) -> Mesh:
         if model.path in self.unreadable:

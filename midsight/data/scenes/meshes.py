@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from midsight.data.scenes.catalogue import FurnitureModel
-from midsight.errors import MediaError, MidsightError, MissingDependencyError
+from midsight.errors import InputError, MediaError, MidsightError, MissingDependencyError
 from midsight.images import load_image
 
 MAX_BYTES = 6_000_000  # of an OBJ file: larger ones have above a hundred thousand triangles
@@ -37,7 +37,6 @@ class Mesh:
     """A model at its true size: x and z centred, the lowest point at y = 0."""
 
     parts: tuple[Part, ...]
-    colour: str | None  # the colour name of at least two thirds of its surface, else None
 
     def triangles(self) -> Floats:
         """Corner positions, float32 (triangles, 3, 3)."""
@@ -63,7 +62,7 @@ def load_mesh(model: FurnitureModel) -> Mesh:
         turned = normals @ np.array(model.rotation).reshape(3, 3).T / scale
         turned /= np.maximum(np.linalg.norm(turned, axis=1, keepdims=True), 1e-12)
         scaled.append(Part(np.hstack([(vertices - foot) * scale, turned, uv]).astype("f4"), colour, texture))
-    return Mesh(tuple(scaled), surface_colour(scaled))
+    return Mesh(tuple(scaled))
 
 
 def top_at(mesh: Mesh, x: float, z: float) -> float | None:
@@ -85,26 +84,16 @@ def colour_name(rgb: tuple[float, float, float]) -> str:
     return str(_names(np.array([rgb], dtype=np.float64))[0])
 
 
-def surface_colour(parts: list[Part], share: float = 2 / 3) -> str | None:
-    """The colour name that covers at least `share` of the surface by area, before light; None where none does."""
-    weights, names = [], []
-    for part in parts:
-        t = part.vertices.reshape(-1, 3, 8).astype(np.float64)
-        weights.append(np.linalg.norm(np.cross(t[:, 1, :3] - t[:, 0, :3], t[:, 2, :3] - t[:, 0, :3]), axis=1))
-        names.append(_names(_albedo(part, t[:, :, 6:].mean(1))))
-    name, area = np.concatenate(names), np.concatenate(weights)
-    sums = {colour: float(area[name == colour].sum()) for colour in COLOURS}
-    best = max(sums, key=lambda colour: sums[colour])
-    return best if sums[best] >= share * area.sum() else None
+def main_colour(pixels: Bytes, share: float = 2 / 3) -> str | None:
+    """The colour name of at least `share` of the pixels, uint8 (N, 3); None where there is no such name.
 
-
-def _albedo(part: Part, uv: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    if part.texture is None:
-        return np.tile(np.array(part.colour), (len(uv), 1))
-    height, width = part.texture.shape[:2]
-    column = (np.floor(uv[:, 0] * width).astype(int)) % width
-    row = (np.floor(uv[:, 1] * height).astype(int)) % height
-    return np.asarray(part.texture[row, column, :3] / 255.0)
+    Raises:
+        InputError: no pixels.
+    """
+    if not len(pixels):
+        raise InputError("no pixels to name the colour of; expected uint8 (N, 3) with N at least 1")
+    names, counts = np.unique(_names(pixels / 255.0), return_counts=True)
+    return str(names[counts.argmax()]) if counts.max() >= share * len(pixels) else None
 
 
 def _names(rgb: npt.NDArray[np.float64]) -> npt.NDArray[np.str_]:

@@ -48,6 +48,7 @@ uniform int shadow_count;
 in vec3 seen, facing, world; in vec2 at;
 layout(location = 0) out vec4 colour;
 layout(location = 1) out vec4 geometry;
+layout(location = 2) out vec4 surface;
 void main() {
     vec4 albedo = textured ? texture(picture, at) : vec4(base, 1.0);
     if (albedo.a < 0.3) discard;
@@ -63,6 +64,7 @@ void main() {
         }
     colour = vec4(min(albedo.rgb * light * 1.1, 1.0), id / 255.0);
     geometry = vec4(n.x, -n.y, -n.z, -seen.z);
+    surface = vec4(albedo.rgb, 1.0);
 }
 """
 _SKY_VERTEX = """
@@ -79,6 +81,7 @@ uniform float reach;
 in vec2 at;
 layout(location = 0) out vec4 colour;
 layout(location = 1) out vec4 geometry;
+layout(location = 2) out vec4 surface;
 void main() {
     vec3 d = normalize(to_world * vec3(at * reach, -1.0));
     float turn = atan(d.x, -d.z) / 6.2831853 + 0.5;
@@ -86,6 +89,7 @@ void main() {
     float height = asin(clamp(d.y, -1.0, 1.0)) / 1.5707963;
     colour = vec4(textureLod(picture, vec2(mirrored, clamp(height * 1.2 + 0.05, 0.005, 0.995)), 0.0).rgb, 0.0);
     geometry = vec4(0.0);
+    surface = vec4(0.0);
 }
 """
 
@@ -107,6 +111,7 @@ class Frame:
     ids: Bytes  # (S, S): 0 the surroundings, k the k-th item, counted from 1
     depth: Floats  # (S, S): metres along the viewing axis; 0 where nothing is (the sky)
     normals: Floats  # (S, S, 3): unit vectors in the camera's axes (x right, y down, z forward), towards the camera
+    albedo: Bytes  # (S, S, 3): the surface's own colour, before light; one sample a pixel, 0 in the sky
     camera: Camera
     poses: tuple[Array, ...]  # of the items
 
@@ -129,7 +134,8 @@ class Renderer:
         self._colour = self._context.texture((grid, grid), 4)
         self._geometry = self._context.texture((grid, grid), 4, dtype="f4")
         depth = self._context.depth_renderbuffer((grid, grid))
-        self._target = self._context.framebuffer([self._colour, self._geometry], depth)
+        self._surface = self._context.texture((grid, grid), 4)
+        self._target = self._context.framebuffer([self._colour, self._geometry, self._surface], depth)
         self._solid = self._context.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
         self._sky = self._context.program(vertex_shader=_SKY_VERTEX, fragment_shader=_SKY_FRAGMENT)
         corners = self._context.buffer(np.array([-1, -1, 3, -1, -1, 3], dtype="f4").tobytes())
@@ -145,8 +151,9 @@ class Renderer:
 
     def close(self) -> None:
         """Frees everything on the device."""
-        for _, loaded in self._meshes.values():
-            _release(loaded)
+        with self._context:
+            for _, loaded in self._meshes.values():
+                _release(loaded)
         self._meshes.clear()
         self._context.release()
 
@@ -181,23 +188,25 @@ class Renderer:
             raise InputError(f"{len(items)} items; one picture holds at most {MAX_OBJECTS}.")
         if camera.size != self.size:
             raise ConfigError(f"the camera makes pictures of {camera.size} pixels, the renderer of {self.size}")
-        self._target.use()
-        self._target.clear(0.0, 0.0, 0.0, 0.0)
         view = np.diag((1.0, -1.0, -1.0, 1.0)) @ camera.world_to_camera()
-        self._set_view(view, camera, sun, items)
-        for number, item in enumerate((*surroundings, *items)):
-            self._draw_item(item, max(number - len(surroundings) + 1, 0))
-        if sky is not None:
-            self._draw_sky(sky, view, camera)
-        return self._read(camera, tuple(item.pose for item in items))
+        with self._context:  # makes it the current one: there may be other renderers
+            self._target.use()
+            self._target.clear(0.0, 0.0, 0.0, 0.0)
+            self._set_view(view, camera, sun, items)
+            for number, item in enumerate((*surroundings, *items)):
+                self._draw_item(item, max(number - len(surroundings) + 1, 0))
+            if sky is not None:
+                self._draw_sky(sky, view, camera)
+            return self._read(camera, tuple(item.pose for item in items))
 
     def forget(self, meshes: Sequence[Mesh], sky: Bytes | None = None) -> None:
         """Drops what will not be drawn again, before it pushes out what will."""
-        for mesh in meshes:
-            if id(mesh) in self._meshes:
-                _release(self._meshes.pop(id(mesh))[1])
-        if sky is not None and id(sky) in self._skies:
-            self._skies.pop(id(sky))[1].release()
+        with self._context:
+            for mesh in meshes:
+                if id(mesh) in self._meshes:
+                    _release(self._meshes.pop(id(mesh))[1])
+            if sky is not None and id(sky) in self._skies:
+                self._skies.pop(id(sky))[1].release()
 
     def areas_alone(self, items: Sequence[Item], camera: Camera) -> list[int]:
         """How many pixels each item would cover if nothing stood before it."""
@@ -248,12 +257,19 @@ class Renderer:
         colour = np.frombuffer(self._target.read(components=4), np.uint8).reshape(grid, grid, 4)[::-1]
         geometry = np.frombuffer(self._target.read(components=4, attachment=1, dtype="f4"), np.float32)
         geometry = geometry.reshape(grid, grid, 4)[::-1][1::2, 1::2]
+        albedo = np.frombuffer(self._target.read(components=3, attachment=2), np.uint8).reshape(grid, grid, 3)[::-1]
         sums = colour[..., :3].astype(np.uint16)
         sums = sums[:-1:2] + 2 * sums[1::2] + sums[2::2]
         sums = sums[:, :-1:2] + 2 * sums[:, 1::2] + sums[:, 2::2]
         rgb = ((sums + 8) >> 4).astype(np.uint8)
         return Frame(
-            rgb, colour[1::2, 1::2, 3].copy(), geometry[..., 3].copy(), geometry[..., :3].copy(), camera, poses
+            rgb,
+            colour[1::2, 1::2, 3].copy(),
+            geometry[..., 3].copy(),
+            geometry[..., :3].copy(),
+            albedo[1::2, 1::2].copy(),
+            camera,
+            poses,
         )
 
     def _loaded(self, mesh: Mesh) -> "list[_Loaded]":

@@ -83,7 +83,7 @@ def _walls(half: float, height: float, tile: float, texture: Bytes) -> Mesh:
         quads.append([(x, 0.0, z), (u, 0.0, w), (u, height, w), (x, height, z)])
     walls = _quads(quads, tile, texture)
     ceiling = _quads([[(x, height, z) for x, z in corners]], tile, None)
-    return Mesh((*walls.parts, *ceiling.parts), None)
+    return Mesh((*walls.parts, *ceiling.parts))
 
 
 def _quads(quads: list[list[tuple[float, float, float]]], tile: float, texture: Bytes | None) -> Mesh:
@@ -98,4 +98,4 @@ def _quads(quads: list[list[tuple[float, float, float]]], tile: float, texture: 
         v = (points - points[0]) @ (across / np.linalg.norm(across)) / tile
         corners = np.hstack([points, np.tile(normal, (4, 1)), u[:, None], v[:, None]])
         rows.append(corners[[0, 1, 2, 0, 2, 3]])
-    return Mesh((Part(np.concatenate(rows).astype("f4"), (0.88, 0.88, 0.86), texture),), None)
+    return Mesh((Part(np.concatenate(rows).astype("f4"), (0.88, 0.88, 0.86), texture),))

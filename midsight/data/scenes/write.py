@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -148,7 +149,7 @@ def read_labels(source: bytes | Path) -> dict[str, npt.NDArray[Any]]:
         arrays |= {"depth": depth, "normals": arrays["normals"].astype(np.float32) / 127}
         if "flow" in arrays:
             arrays["flow"] = arrays["flow"].astype(np.float32) * np.float32(FLOW_STEP)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         name = f"{len(source)} bytes" if isinstance(source, bytes) else source
         raise MediaError(
             f"{name}: not the labels of a scene ({error}). Expected an NPZ made by build_scenes."
