@@ -8,6 +8,7 @@
     ├── InputError (ValueError)             an argument of the wrong kind: labels, texts, sources
     ├── ShapeError (ValueError)             a tensor of the wrong shape or dtype
     ├── LayerError (IndexError)             a layer that the tower does not have
+    ├── TrainingError                       a training run that cannot go on: a loss that is no number, another run's state
     ├── OutputError                         a result that could not be written
     └── MissingDependencyError (ImportError)    an optional package that is not installed
 
@@ -45,6 +46,10 @@ class ShapeError(MidsightError, ValueError):
 
 class LayerError(MidsightError, IndexError):
     """A layer index outside the tower."""
+
+
+class TrainingError(MidsightError):
+    """A training run that cannot go on; the last good state is kept."""
 
 
 class OutputError(MidsightError):

@@ -176,6 +176,9 @@ def resolve(config: TrainConfig) -> TrainConfig:
     """
     _require(bool(config.stages), "a recipe needs at least one [[stages]] with image_size and samples", config.stages)
     steps, stages, data, optim = config.steps, config.stages, config.data, config.optim
+    _require(
+        not (data.frames and steps.mask), "steps.mask must be false with data.frames: clips have no masked views", True
+    )
     if not steps.high_resolution and len(stages) > 1:
         share = sum(s.samples for s in stages) // (len(stages) - 1)
         stages = tuple(replace(stage, samples=share) for stage in stages[:-1])

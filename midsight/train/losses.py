@@ -50,16 +50,14 @@ def gather(x: Tensor) -> Tensor:
 
 
 def scale_of(logit_scale: Tensor, maximum: float = MAX_LOGIT_SCALE) -> Tensor:
-    """exp of the learned `logit_scale`, never above `maximum`."""
-    return logit_scale.clamp(max=math.log(maximum)).exp()
+    """exp of the learned `logit_scale`, never above `maximum`; the gradient passes the cap, so it can come down."""
+    over = (logit_scale - math.log(maximum)).clamp(min=0).detach()
+    return (logit_scale - over).exp()
 
 
 @torch.no_grad()
 def cap_logit_scale(logit_scale: Tensor, maximum: float = MAX_LOGIT_SCALE) -> None:
-    """Brings the parameter itself back under the cap, in place; called after each step of the optimiser.
-
-    A parameter above the cap would get no gradient; one exactly at the cap can still move down.
-    """
+    """Brings the parameter itself back to the cap, in place; called after each step of the optimiser."""
     logit_scale.clamp_(max=math.log(maximum))
 
 

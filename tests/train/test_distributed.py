@@ -1,0 +1,77 @@
+"""Two processes against one, and what happens when one of them dies."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from midsight.checkpoints import load_pretrained
+from midsight.train import losses
+from midsight.train.distributed import World, average_gradients
+from tests.train import memory
+
+ROOT = Path(__file__).parents[2]
+
+
+def torchrun(folder: Path, *arguments: str, timeout: float = 100) -> "subprocess.CompletedProcess[bytes]":
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "tests.train.memory", str(folder), *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=timeout)
+
+
+def losses_of(folder: Path) -> list[float]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [json.loads(line)[key] for line in lines for key in ("loss", "mask_loss")]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run of two sharded processes."""
+    folder = tmp_path_factory.mktemp("two") / "run"
+    done = torchrun(folder)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+def check_against_one(two: Path, one: Path) -> None:
+    memory.trainer(memory.tiny(), one, memory.MemorySource(), memory.alone()).run()
+    ours, theirs = losses_of(two), losses_of(one)
+    assert len(theirs) == 16
+    assert ours == pytest.approx(theirs, rel=1e-6)
+
+
+def test_two_sharded_processes_give_the_losses_of_one(two: Path, tmp_path: Path) -> None:
+    check_against_one(two, tmp_path / "one")
+
+
+def test_two_whole_copies_give_the_losses_of_one(tmp_path: Path) -> None:
+    done = torchrun(tmp_path / "two", "run.sharding=replicate")
+    assert done.returncode == 0, done.stderr.decode()
+    check_against_one(tmp_path / "two", tmp_path / "one")
+
+
+def test_a_process_that_dies_stops_all_with_its_error_and_the_run_goes_on(two: Path, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    failed = torchrun(tmp_path / "run", "--die", "1:5")
+    assert time.monotonic() - begun < 30
+    assert failed.returncode != 0
+    assert "RuntimeError: this process dies on purpose" in failed.stderr.decode()
+    resumed = torchrun(tmp_path / "run", "--resume")
+    assert resumed.returncode == 0, resumed.stderr.decode()
+    ours, theirs = (load_pretrained(folder / "model").state_dict for folder in (tmp_path / "run", two))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_alone_nothing_is_gathered_or_averaged() -> None:
+    rows = torch.randn(3, 4)
+    assert losses.gather(rows) is rows
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.ones(2)
+    average_gradients([parameter], World(0, 1, torch.device("cpu")))
+    assert torch.equal(parameter.grad, torch.ones(2))
