@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from midsight import video
-from midsight.api.ahead import read_ahead
+from midsight.ahead import read_ahead
 from midsight.errors import InputError, MediaError, MidsightError
 from midsight.files import available_cpus
 from midsight.images import Scratch, describe

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from midsight.api.ahead import HELD, read_ahead
+from midsight.ahead import HELD, read_ahead
 
 
 def test_results_come_in_order_whatever_takes_long() -> None:
@@ -75,7 +75,7 @@ def test_leaving_early_ends_the_threads() -> None:
 def test_an_unfinished_iterator_does_not_keep_python_from_leaving() -> None:
     script = """
 import itertools
-from midsight.api.ahead import read_ahead
+from midsight.ahead import read_ahead
 results = read_ahead(itertools.count(), lambda n: itertools.repeat(n), workers=2, inputs_ahead=4)
 print(next(results))
 """
