@@ -1,0 +1,192 @@
+"""`midsight train`: training runs from recipes, and what they would cost."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from midsight.cli import options, show
+from midsight.errors import InputError
+
+if TYPE_CHECKING:
+    from midsight.train.plan import Plan
+
+TERMINATED = 143  # 128 + SIGTERM; Ctrl-C gives 130
+RECIPES = {"PE-Core-B16-224": "core_b16", "PE-Core-L14-336": "core_l14", "PE-Core-G14-448": "core_g14"}
+_SHOWN = (
+    ("loss", "{:.4f}"),
+    ("mask_loss", "{:.4f}"),
+    ("lr", "{:.2e}"),
+    ("logit_scale", "{:.1f}"),
+    ("samples_per_second", "{:.0f} samples/s"),
+    ("mfu", "mfu {:.1%}"),
+    ("memory_gib", "{:.1f} GiB"),
+)
+
+app = typer.Typer(no_args_is_help=True, help="Train models from recipes.", rich_markup_mode="markdown")
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def core(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="TOML file, or one that is shipped: core_l14, core_video, core_distill_s16, core_tiny."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="CSV or JSONL of pairs, or a folder per class.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run: checkpoints, logs, model.", show_default=False)
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Weights to begin with: name, folder, checkpoint.", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: optim.lr=1e-3.")
+    ] = None,
+    plan: Annotated[
+        str | None,
+        typer.Option("--plan", metavar="NAME", help="Only say what training this model costs.", show_default=False),
+    ] = None,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="For --plan: how many.")] = 8,
+    gpu: Annotated[str, typer.Option("--gpu", help="For --plan: A100, H100, H200 or B200.")] = "H100",
+    mfu: Annotated[float, typer.Option("--mfu", min=0.01, max=1, help="For --plan: share of the peak reached.")] = 0.35,
+    price: Annotated[float, typer.Option("--price", min=0, help="For --plan: US dollars a GPU and hour.")] = 2.5,
+    as_json: options.Json = False,
+) -> None:
+    """Train image and text towers together: pretraining, video finetuning, distillation.
+
+    SIGTERM and Ctrl-C save and leave; --resume ends in the same weights as a run that was never stopped. On many GPUs:
+    torchrun --nproc-per-node 8 -m midsight.cli.main train core RECIPE ...
+
+    Example: midsight train core core_tiny --data pairs.csv --out runs/tiny
+
+    Example: midsight train core --plan PE-Core-G14-448 --gpus 512
+    """
+    if plan is not None:
+        _show_plan(_recipe_of(plan, recipe), list(changes or ()), (gpu, gpus, mfu, price), as_json)
+        return
+    if recipe is None or data is None or out is None:
+        raise InputError("a run needs a recipe, --data and --out; or --plan NAME to see what it would cost")
+    from midsight.train.config import read_recipe
+    from midsight.train.core import train_core
+
+    named = [f"data.source={data}", *([f"model.start={start}"] if start else [])]
+    config = read_recipe(recipe, [*(changes or ()), *named])
+    report = show.json_line if as_json else _line
+    said: set[str] = set()  # each sample comes again in the next round
+
+    def skipped(key: str, reason: str) -> None:
+        if key not in said:
+            said.add(key)
+            show.warn(f"left out: {reason if key in reason else f'{key}: {reason}'}")
+
+    outcome = train_core(config, out, resume=resume, report=lambda record: report(dict(record)), skipped=skipped)
+    if not outcome.finished:
+        show.warn(f"stopped after step {outcome.step}; go on with --resume")
+        raise typer.Exit(128 + outcome.signal if outcome.signal else TERMINATED)
+    show.note(f"step {outcome.step}: done, {outcome.model}")
+
+
+def _line(record: Mapping[str, Any]) -> None:
+    """One record of the log for people."""
+    if "of" not in record:
+        figures = " ".join(f"{key} {value:.4f}" for key, value in record.items() if key != "step")
+        show.note(f"step {record['step']}  {figures}")
+        return
+    named = {"lr", "loss", "mask_loss", "logit_scale"}
+    parts = [
+        (f"{key} " if key in named else "") + layout.format(record[key]) for key, layout in _SHOWN if key in record
+    ]
+    show.note(f"step {record['step']}/{record['of']} at {record['image_size']} px  " + "  ".join(parts))
+
+
+def _recipe_of(name: str, recipe: str | None) -> str:
+    if recipe is not None:
+        return recipe
+    from midsight.configs import find_model
+
+    found = find_model(name).name
+    if found not in RECIPES:
+        raise InputError(f"the recipe of {found} is not published; name one: midsight train core RECIPE --plan {found}")
+    return RECIPES[found]
+
+
+def _show_plan(recipe: str, changes: list[str], asked: tuple[str, int, float, float], as_json: bool) -> None:
+    from midsight.train.config import read_recipe
+    from midsight.train.plan import PEAK_FLOPS, Assumptions, make_plan
+
+    gpu, gpus, mfu, price = asked
+    if gpu not in PEAK_FLOPS:
+        raise InputError(f"--gpu {gpu}: the peak of this GPU is not known; known are {', '.join(PEAK_FLOPS)}")
+    plan = make_plan(read_recipe(recipe, changes), Assumptions(gpu, gpus, mfu, price))
+    if as_json:
+        show.json_line(_record(recipe, plan))
+        return
+    rows = [
+        (
+            str(s.image_size),
+            f"{s.samples / 1e9:.2f}B",
+            f"{s.steps:,}",
+            f"{s.flops:.2e}",
+            f"{s.hours:,.0f}",
+            _gib(s.memory_gib),
+        )
+        for s in plan.stages
+    ]
+    total = sum(s.samples for s in plan.stages), sum(s.steps for s in plan.stages)
+    rows.append(
+        (
+            "all",
+            f"{total[0] / 1e9:.2f}B",
+            f"{total[1]:,}",
+            f"{plan.flops:.2e}",
+            f"{plan.hours:,.0f}",
+            _gib(plan.memory_gib),
+        )
+    )
+    columns = ("pixels", "samples", "steps", "FLOPs", "hours", "memory a GPU")
+    show.table(columns, rows, right=columns)
+    show.out().print()
+    facts = (
+        ("recipe", recipe),
+        ("parameters", f"{plan.vision_parameters / 1e6:,.0f}M vision, {plan.text_parameters / 1e6:,.0f}M text"),
+        ("time", f"{plan.hours:,.0f} hours ({plan.hours / 24:,.1f} days) on {gpus} x {gpu}"),
+        ("cost", f"{plan.cost:,.0f} US dollars at {price:g} a GPU and hour"),
+        ("assumed", f"{mfu:.0%} of the {PEAK_FLOPS[gpu] / 1e12:,.0f} TFLOP/s peak (dense bf16) counting recomputation"),
+        (
+            "assumed",
+            f"{plan.passes} forward passes a sample for gradients of the whole batch; no pauses, no evaluation",
+        ),
+        ("assumed", "state of 16 bytes a parameter, shared by all GPUs; activations about (10 + 2 x MLP ratio) widths"),
+    )
+    show.table(("", ""), facts, header=False)
+
+
+def _gib(value: float) -> str:
+    return f"{value:,.1f} GiB"
+
+
+def _record(recipe: str, plan: "Plan") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "recipe": recipe,
+        "assumptions": asdict(plan.assumptions),
+        "vision_parameters": plan.vision_parameters,
+        "text_parameters": plan.text_parameters,
+        "stages": [asdict(stage) for stage in plan.stages],
+        "flops": plan.flops,
+        "hours": plan.hours,
+        "cost_usd": plan.cost,
+        "memory_gib": plan.memory_gib,
+    }

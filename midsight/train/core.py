@@ -1,0 +1,135 @@
+"""Core training from a recipe to a model: contrastive pretraining, video finetuning, distillation.
+
+The same loop does all three: a recipe with `data.frames` trains on clips, one with `loss.teacher` distils.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from midsight import pe
+from midsight.checkpoints import open_pretrained
+from midsight.errors import ConfigError
+from midsight.evaluate.metrics import classification
+from midsight.tasks.zero_shot import build_classifier, resolve_templates
+from midsight.train.config import TrainConfig, preprocess_of, resolve, towers
+from midsight.train.distill import open_teacher
+from midsight.train.distributed import world
+from midsight.train.logs import Report
+from midsight.train.loop import Evaluate, Outcome, Trainer
+from midsight.train.pair import Pair, autocast
+from midsight.train.pairs import PairSource, read_pairs
+from midsight.train.state import resample_positions
+from midsight.transforms import get_text_tokenizer
+from midsight.transforms.image import ImageTransform
+
+_POSITIONS = "visual.positional_embedding"
+_ROWS = 64  # pictures of an evaluation that are encoded at once
+
+
+def train_core(
+    config: TrainConfig,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    report: Report | None = None,
+    skipped: Callable[[str, str], None] | None = None,
+) -> Outcome:
+    """Trains as a recipe says, in the processes that torchrun started, or in this one alone.
+
+    Args:
+        config: a recipe as it was read; `data.source` must name the data.
+        folder: for checkpoints, logs and, at the end, `model/`.
+        resume: go on from the newest checkpoint in the folder.
+        report: called with each record of the log, in the first process.
+        skipped: called with the key and the reason of each sample that cannot be used.
+
+    Raises:
+        ConfigError: a recipe that cannot be.
+        InputError: data that cannot be read.
+        CheckpointError: weights to start from, or a teacher's, that cannot be had.
+        TrainingError, OutputError: as `midsight.train.loop.Trainer.run`.
+    """
+    config = resolve(config)
+    if not config.data.source:
+        raise ConfigError("data.source is empty: name a table of pairs or a folder of classes (--data)")
+    with world(config.run.device) as here:
+        model = start_model(config)
+        context = model.context_length
+        teacher = open_teacher(config.loss.teacher, here.device, context) if config.loss.teacher else None
+        run = Trainer(
+            config,
+            model,
+            PairSource(config, context, skipped),
+            Path(folder),
+            here,
+            teacher=teacher,
+            evaluate=zero_shot(config, context, here.device) if config.run.evaluate_on else None,
+            report=report,
+        )
+        return run.run(resume)
+
+
+def start_model(config: TrainConfig) -> pe.CLIP:
+    """The pair to begin with, at the first stage's resolution: drawn from the seed, or loaded and resampled.
+
+    Raises:
+        ConfigError: the weights to start from are of other towers than the recipe's.
+        CheckpointError, UnknownModelError: they cannot be had.
+    """
+    vision, text = towers(config, config.stages[0].image_size)
+    torch.manual_seed(config.seed)
+    model = pe.CLIP(vision, text)
+    if config.model.start:
+        weights = dict(open_pretrained(config.model.start).state_dict)
+        if vision.use_abs_posemb and _POSITIONS in weights:
+            weights[_POSITIONS] = resample_positions(weights[_POSITIONS].float(), vision.grid, vision.use_cls_token)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            found = str(error).strip().splitlines()
+            raise ConfigError(
+                f"model.start: {config.model.start} does not fit the towers of the recipe ({found[-1].strip()}); "
+                "set model.name, model.vision and model.text to its own"
+            ) from error
+    return model
+
+
+def zero_shot(config: TrainConfig, context_length: int, device: torch.device) -> Evaluate:
+    """A periodic evaluation on a folder of classes: top-1, top-5 and mean recall over their names.
+
+    Every process computes all of it, for a sharded model needs them all.
+
+    Raises:
+        InputError: the folder holds no classes.
+        MediaError: a picture of it cannot be read (when it is evaluated).
+    """
+    root = Path(config.run.evaluate_on)
+    pairs, tokenizer = read_pairs(root), get_text_tokenizer(context_length)
+    folders = [pair.path.relative_to(root).parts[0] for pair in pairs] if root.is_dir() else []
+    names = sorted(set(folders))
+    if len(names) < 2:
+        raise ConfigError(f"run.evaluate_on: {root} holds {len(names)} classes; expected a folder with one for each")
+    targets = torch.tensor([names.index(folder) for folder in folders])
+
+    def encode(pair: Pair, media: Tensor | None, texts: Tensor | None) -> Tensor:
+        with torch.no_grad(), autocast(device, config.run.precision == "bf16"):
+            images, encoded, _ = pair(media, texts)
+        return F.normalize((encoded if media is None else images).float(), dim=-1).cpu()
+
+    def evaluate(pair: Pair, image_size: int) -> dict[str, float]:
+        transform = ImageTransform(preprocess_of(image_size))
+        labels = [name.replace("_", " ") for name in names]
+        templates = resolve_templates(config.run.templates)
+        classifier = build_classifier(lambda t: encode(pair, None, tokenizer(t).to(device)), labels, templates)
+        rows = []
+        for start in range(0, len(pairs), _ROWS):
+            batch = torch.stack([transform(p.path) for p in pairs[start : start + _ROWS]])
+            rows.append(encode(pair, batch.to(device), None))
+        found = classification(100 * torch.cat(rows) @ classifier, targets)
+        return {f"zero_shot_{key}": value for key, value in found.items()}
+
+    return evaluate

@@ -1,0 +1,52 @@
+"""Teachers of distillation: a larger PE, or anything that embeds images and texts (PE paper, sections 2.4 and C.3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from midsight import pe
+from midsight.checkpoints import open_pretrained
+from midsight.errors import ConfigError
+
+
+class PairTeacher:
+    """A frozen `pe.CLIP` that sees the student's batch at its own resolution.
+
+    The student's token ids are the teacher's, for all PE models share one vocabulary; images are resampled bilinearly.
+    Any callable of the same signature is a teacher.
+    """
+
+    def __init__(self, model: pe.CLIP) -> None:
+        self.model = model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, media: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, S, S) or clips (B, T, 3, S, S) and token ids (B, L) to features (B, E) of both."""
+        size = self.model.image_size
+        flat = media.flatten(0, -4) if media.ndim == 5 else media
+        if flat.shape[-1] != size:
+            flat = F.interpolate(flat, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
+        images = self.model.encode_image(flat)
+        if media.ndim == 5:
+            images = images.unflatten(0, media.shape[:2]).mean(dim=1)
+        return images, self.model.encode_text(texts)
+
+
+def open_teacher(source: str, device: torch.device, context_length: int) -> PairTeacher:
+    """A teacher from a published name, folder, checkpoint or repository.
+
+    Raises:
+        ConfigError: it has no text tower, or reads fewer tokens than the student.
+        CheckpointError, UnknownModelError: its weights cannot be had.
+    """
+    found = open_pretrained(source)
+    if found.text is None:
+        raise ConfigError(f"loss.teacher: {source} has no text tower; name a pair such as PE-Core-G14-448")
+    if found.text.context_length < context_length:
+        raise ConfigError(
+            f"loss.teacher: {source} reads {found.text.context_length} tokens, the student {context_length}; "
+            "lower model.text.context_length"
+        )
+    model = pe.CLIP(found.vision, found.text)
+    model.load_state_dict(found.state_dict)
+    return PairTeacher(model.to(device))
