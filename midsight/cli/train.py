@@ -40,7 +40,7 @@ def core(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="CSV or JSONL of pairs, or a folder per class.", show_default=False),
+        typer.Option("--data", help="Shards, CSV or JSONL of pairs, or a folder.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run: checkpoints, logs, model.", show_default=False)
@@ -83,14 +83,7 @@ def core(
     named = [f"data.source={data}", *([f"model.start={start}"] if start else [])]
     config = read_recipe(recipe, [*(changes or ()), *named])
     report = show.json_line if as_json else _line
-    said: set[str] = set()  # each sample comes again in the next round
-
-    def skipped(key: str, reason: str) -> None:
-        if key not in said:
-            said.add(key)
-            show.warn(f"left out: {reason if key in reason else f'{key}: {reason}'}")
-
-    outcome = train_core(config, out, resume=resume, report=lambda record: report(dict(record)), skipped=skipped)
+    outcome = train_core(config, out, resume=resume, report=lambda record: report(dict(record)))
     if not outcome.finished:
         show.warn(f"stopped after step {outcome.step}; go on with --resume")
         raise typer.Exit(128 + outcome.signal if outcome.signal else TERMINATED)
@@ -107,6 +100,8 @@ def _line(record: Mapping[str, Any]) -> None:
     parts = [
         (f"{key} " if key in named else "") + layout.format(record[key]) for key, layout in _SHOWN if key in record
     ]
+    if "skipped" in record:
+        parts.append("left out: " + ", ".join(f"{count} {reason}" for reason, count in record["skipped"].items()))
     show.note(f"step {record['step']}/{record['of']} at {record['image_size']} px  " + "  ".join(parts))
 
 

@@ -3,8 +3,8 @@
 The same loop does all three: a recipe with `data.frames` trains on clips, one with `loss.teacher` distils.
 """
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,18 +12,22 @@ from torch import Tensor
 
 from midsight import pe
 from midsight.checkpoints import open_pretrained
+from midsight.data.datasets import open_dataset
+from midsight.data.loader import Batches, batches
+from midsight.data.samples import kind_of
+from midsight.data.stream import Order
 from midsight.errors import ConfigError
 from midsight.evaluate.metrics import classification
 from midsight.tasks.zero_shot import build_classifier, resolve_templates
 from midsight.train.config import TrainConfig, preprocess_of, resolve, towers
 from midsight.train.distill import open_teacher
-from midsight.train.distributed import world
+from midsight.train.distributed import World, world
 from midsight.train.logs import Report
 from midsight.train.loop import Evaluate, Outcome, Trainer
 from midsight.train.pair import Pair, autocast
-from midsight.train.pairs import PairSource, read_pairs
 from midsight.train.state import resample_positions
 from midsight.transforms import get_text_tokenizer
+from midsight.transforms.augment import TrainTransform
 from midsight.transforms.image import ImageTransform
 
 _POSITIONS = "visual.positional_embedding"
@@ -36,7 +40,6 @@ def train_core(
     *,
     resume: bool = False,
     report: Report | None = None,
-    skipped: Callable[[str, str], None] | None = None,
 ) -> Outcome:
     """Trains as a recipe says, in the processes that torchrun started, or in this one alone.
 
@@ -45,7 +48,6 @@ def train_core(
         folder: for checkpoints, logs and, at the end, `model/`.
         resume: go on from the newest checkpoint in the folder.
         report: called with each record of the log, in the first process.
-        skipped: called with the key and the reason of each sample that cannot be used.
 
     Raises:
         ConfigError: a recipe that cannot be.
@@ -55,7 +57,7 @@ def train_core(
     """
     config = resolve(config)
     if not config.data.source:
-        raise ConfigError("data.source is empty: name a table of pairs or a folder of classes (--data)")
+        raise ConfigError("data.source is empty: name shards, a table of pairs or a folder (--data)")
     with world(config.run.device) as here:
         model = start_model(config)
         context = model.context_length
@@ -63,7 +65,7 @@ def train_core(
         run = Trainer(
             config,
             model,
-            PairSource(config, context, skipped),
+            DataSource(config, context),
             Path(folder),
             here,
             teacher=teacher,
@@ -71,6 +73,42 @@ def train_core(
             report=report,
         )
         return run.run(resume)
+
+
+class DataSource:
+    """The data of a run: any data set that `midsight.data` opens, with the transform of each resolution."""
+
+    def __init__(self, config: TrainConfig, context_length: int) -> None:
+        """
+        Args:
+            config: resolved; `data.source` is the data set's path.
+            context_length: of the text tower.
+
+        Raises:
+            InputError: there is nothing, or nothing that can be trained on.
+        """
+        self.config, self.dataset = config, open_dataset(config.data.source)
+        self.tokenizer = get_text_tokenizer(context_length)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.dataset.fingerprint
+
+    def open(self, image_size: int, rows: int, here: World, resume: dict[str, Any] | None) -> Batches:
+        """See `midsight.train.loop.Source`."""
+        config = self.config
+        augment = config.augment if config.steps.augment else None
+        return batches(
+            self.dataset,
+            TrainTransform(preprocess_of(image_size), augment, config.seed),
+            self.tokenizer,
+            rows,
+            order=Order(config.seed, rank=here.rank, ranks=here.size),
+            frames=config.data.frames,
+            workers=config.data.workers,
+            resume=resume,
+            pin=here.device.type == "cuda",
+        )
 
 
 def start_model(config: TrainConfig) -> pe.CLIP:
@@ -104,16 +142,16 @@ def zero_shot(config: TrainConfig, context_length: int, device: torch.device) ->
     Every process computes all of it, for a sharded model needs them all.
 
     Raises:
-        InputError: the folder holds no classes.
+        ConfigError: the folder holds no classes.
         MediaError: a picture of it cannot be read (when it is evaluated).
     """
-    root = Path(config.run.evaluate_on)
-    pairs, tokenizer = read_pairs(root), get_text_tokenizer(context_length)
-    folders = [pair.path.relative_to(root).parts[0] for pair in pairs] if root.is_dir() else []
-    names = sorted(set(folders))
+    root, tokenizer = Path(config.run.evaluate_on), get_text_tokenizer(context_length)
+    names = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     if len(names) < 2:
         raise ConfigError(f"run.evaluate_on: {root} holds {len(names)} classes; expected a folder with one for each")
-    targets = torch.tensor([names.index(folder) for folder in folders])
+    classes = [sorted(p for p in (root / name).rglob("*") if kind_of(p.suffix) == "image") for name in names]
+    pictures = [path for paths in classes for path in paths]
+    targets = torch.tensor([number for number, paths in enumerate(classes) for _ in paths])
 
     def encode(pair: Pair, media: Tensor | None, texts: Tensor | None) -> Tensor:
         with torch.no_grad(), autocast(device, config.run.precision == "bf16"):
@@ -126,8 +164,8 @@ def zero_shot(config: TrainConfig, context_length: int, device: torch.device) ->
         templates = resolve_templates(config.run.templates)
         classifier = build_classifier(lambda t: encode(pair, None, tokenizer(t).to(device)), labels, templates)
         rows = []
-        for start in range(0, len(pairs), _ROWS):
-            batch = torch.stack([transform(p.path) for p in pairs[start : start + _ROWS]])
+        for start in range(0, len(pictures), _ROWS):
+            batch = torch.stack([transform(path) for path in pictures[start : start + _ROWS]])
             rows.append(encode(pair, batch.to(device), None))
         found = classification(100 * torch.cat(rows) @ classifier, targets)
         return {f"zero_shot_{key}": value for key, value in found.items()}

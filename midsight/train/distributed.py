@@ -105,6 +105,11 @@ def _average(grads: list[Tensor], size: int) -> None:
         grad.copy_(mean.view_as(grad))
 
 
+def local(x: Tensor) -> Tensor:
+    """This process's part of a sharded tensor, or the tensor itself."""
+    return x.to_local() if isinstance(x, DTensor) else x
+
+
 def total(values: Tensor, here: World) -> Tensor:
     """The sum over all processes."""
     if here.size > 1:

@@ -46,3 +46,10 @@ class Log:
         if self._journal is not None:
             self._journal.close()
             self._board.close()
+
+
+def resident_gib() -> float:
+    """Most memory that this process has held, GiB."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

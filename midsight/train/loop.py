@@ -5,7 +5,8 @@ through the same numbers as one that was not.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,10 +25,11 @@ from midsight.train.distributed import (
     average_gradients,
     collect,
     exchange_gradients,
+    local,
     shard,
     total,
 )
-from midsight.train.logs import Log, Report
+from midsight.train.logs import Log, Report, resident_gib
 from midsight.train.masking import draw_masks, masked_rows
 from midsight.train.pair import Pair, autocast, compile_blocks
 from midsight.train.plan import PEAK_FLOPS, flops_per_sample, rows_of
@@ -55,6 +57,10 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[Batch]: ...
     def state(self) -> dict[str, Any]:
         """Where the stream stands behind the last batch that was taken."""
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Samples that were left out so far, by reason."""
 
 
 class Source(Protocol):
@@ -183,15 +189,22 @@ class Trainer:
         if self.progress.stage_step >= steps:
             return True
         batches = self.source.open(stage.image_size, self.rows, self.here, self.progress.data[self.here.rank])
-        stream, run = iter(batches), self.config.run
+        stream = iter(batches)
+        try:
+            return self._steps(stage, steps, batches, stream, stop)
+        finally:
+            if isinstance(stream, Generator):
+                stream.close()  # its threads leave
+
+    def _steps(self, stage: Stage, steps: int, batches: Batches, stream: Iterator[Batch], stop: StopRequest) -> bool:
+        run = self.config.run
         self._clock, self._since = time.perf_counter(), self.progress.step
         while self.progress.stage_step < steps:
-            batch = next(stream)
-            figures = self._step(batch, stage, stop)
+            figures = self._step(next(stream), stage, stop)
             self._advance(batches)
             step, last = self.progress.step, self.progress.stage_step == steps
             if step % run.log_every == 0 or last:
-                self._log(figures, stage)
+                self._log(figures, stage, batches)
             if self.evaluate is not None and run.evaluate_every and (step % run.evaluate_every == 0 or last):
                 self.log.write({"step": step, **self.evaluate(self.pair.eval(), stage.image_size)})
                 self.pair.train()
@@ -306,12 +319,12 @@ class Trainer:
         mine = [row for row in chosen if start <= row < start + piece.stop - piece.start]
         weight = config.weight * len(mine) * here.size / len(chosen)
         mine = mine or [start]
-        local = [row - start for row in mine]
+        places = [row - start for row in mine]
         hidden = draw_masks(self.config.seed, self.progress.step, mine, tokens.shape[1], config.ratio).to(here.device)
         with autocast(here.device, self.bf16):
-            _, _, masked = self.pair(media[piece][local], None, hidden)
+            _, _, masked = self.pair(media[piece][places], None, hidden)
         only = hidden if config.positions == "hidden" else None
-        return weight * losses.mask_regularisation(masked, tokens[local], only)
+        return weight * losses.mask_regularisation(masked, tokens[places], only)
 
     def _fail(
         self,
@@ -324,7 +337,7 @@ class Trainer:
     ) -> None:
         """Keeps the weights of before this step where they are sound, and says what went wrong first."""
         broken = collect(
-            [name for name, p in self.pair.named_parameters() if not torch.isfinite(_local(p)).all()], self.here
+            [name for name, p in self.pair.named_parameters() if not torch.isfinite(local(p)).all()], self.here
         )
         rows = [~torch.isfinite(side).all(dim=1) for side in embeddings]
         bad = [
@@ -352,12 +365,12 @@ class Trainer:
         return [
             name
             for name, p in self.pair.named_parameters()
-            if p.grad is not None and not torch.isfinite(_local(p.grad)).all()
+            if p.grad is not None and not torch.isfinite(local(p.grad)).all()
         ]
 
     # Logs ------------------------------------------------------------------------------------------------------------
 
-    def _log(self, figures: dict[str, float], stage: Stage) -> None:
+    def _log(self, figures: dict[str, float], stage: Stage, batches: Batches) -> None:
         now, step = time.perf_counter(), self.progress.step
         speed = (step - self._since) * self.config.data.batch_size / max(now - self._clock, 1e-9)
         self._clock, self._since = now, step
@@ -372,16 +385,6 @@ class Trainer:
                 record["mfu"] = record["flops_per_second"] / (peak * self.here.size)
             record["memory_gib"] = torch.cuda.max_memory_allocated(self.here.device) / 2**30
         else:
-            record["memory_gib"] = _resident_gib()
-        self.log.write(record)
-
-
-def _local(x: Tensor) -> Tensor:
-    return x.to_local() if hasattr(x, "to_local") else x
-
-
-def _resident_gib() -> float:
-    """Most memory that this process has held."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            record["memory_gib"] = resident_gib()
+        skipped = sum((Counter(counts) for counts in collect(dict(batches.skipped), self.here)), Counter[str]())
+        self.log.write(record | ({"skipped": dict(skipped)} if skipped else {}))

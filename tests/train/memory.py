@@ -49,6 +49,10 @@ class MemoryBatches:
         self.taken += 1
         return {"taken": self.taken}
 
+    @property
+    def skipped(self) -> dict[str, int]:
+        return {}
+
 
 @dataclass
 class MemorySource:

@@ -1,0 +1,107 @@
+"""Runs on real files: resumed at the exact sample, starting weights, and data that changed."""
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from midsight.checkpoints import load_pretrained
+from midsight.errors import ConfigError, InputError, TrainingError
+from midsight.train.config import TrainConfig, read_recipe, resolve
+from midsight.train.core import start_model, train_core
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four noisy pictures with captions; one is junk, one has no caption."""
+    folder, dice = tmp_path_factory.mktemp("pairs"), np.random.default_rng(0)
+    lines = ["path,caption"]
+    for number in range(24):
+        Image.fromarray(dice.integers(0, 256, (20, 26, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,picture number {number}")
+    (folder / "3.png").write_bytes(b"junk")
+    lines[6] = "5.png,"
+    (folder / "pairs.csv").write_text("\n".join(lines) + "\n")
+    return folder / "pairs.csv"
+
+
+def recipe(table: Path, *changes: str) -> TrainConfig:
+    stages = "stages=[{image_size=16, samples=48}, {image_size=24, samples=32}]"
+    small = ("data.batch_size=8", "data.micro_batch=4", "run.log_every=1", "run.device=cpu", "run.save_every=100")
+    return read_recipe("core_tiny", [stages, f"data.source={table}", *small, *changes])
+
+
+def weights(folder: Path) -> Mapping[str, torch.Tensor]:
+    return load_pretrained(folder / "model").state_dict
+
+
+@pytest.mark.parametrize("step", [2, 6, 7])
+def test_a_stopped_run_goes_on_at_the_exact_sample(table: Path, tmp_path: Path, step: int) -> None:
+    straight: list[Mapping[str, Any]] = []
+    pieces: list[Mapping[str, Any]] = []
+    train_core(recipe(table), tmp_path / "straight", report=straight.append)
+
+    def stop(record: Mapping[str, Any]) -> None:
+        pieces.append(record)
+        if record["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    stopped = train_core(recipe(table), tmp_path / "run", report=stop)
+    assert not stopped.finished
+    assert stopped.signal == signal.SIGTERM
+    assert stopped.step == step + 1  # the signal came behind the step's record
+    finished = train_core(recipe(table), tmp_path / "run", resume=True, report=pieces.append)
+    assert finished.finished
+    for key in ("step", "loss", "mask_loss", "gradient", "skipped"):
+        assert [r.get(key) for r in pieces] == [r.get(key) for r in straight], key
+    assert straight[-1]["skipped"].keys() == {"missing caption", "unreadable picture"}
+    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "straight")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_data_set_that_changed_is_refused(table: Path, tmp_path: Path) -> None:
+    train_core(recipe(table), tmp_path / "run")
+    changed = table.with_name("changed.csv")
+    changed.write_text(table.read_text().replace("picture number 7", "another caption"))
+    with pytest.raises(TrainingError, match="the data set changed"):
+        train_core(recipe(changed), tmp_path / "run", resume=True)
+    moved = table.with_name("moved")
+    moved.mkdir()
+    for path in table.parent.iterdir():
+        if path.is_file():
+            (moved / path.name).write_bytes(path.read_bytes())
+    assert train_core(recipe(moved / "pairs.csv"), tmp_path / "run", resume=True).finished
+
+
+def test_data_without_a_usable_sample_is_told(tmp_path: Path) -> None:
+    table = tmp_path / "bad.csv"
+    table.write_text("path,caption\n" + "no.png,a picture\n" * 8)
+    with pytest.raises(InputError, match="no sample that can be used"):
+        train_core(recipe(table), tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"data\.source is empty"):
+        train_core(recipe(table, "data.source="), tmp_path / "run")
+
+
+def test_the_seed_decides_the_first_weights_and_a_start_replaces_them(table: Path, tiny_folder: Path) -> None:
+    one, same, other = (
+        start_model(resolve(recipe(table, f"seed={seed}"))).state_dict()["visual.proj"] for seed in (0, 0, 1)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    started = start_model(resolve(recipe(table, f"model.start={tiny_folder}")))
+    found = load_pretrained(tiny_folder).state_dict
+    assert torch.equal(started.visual.proj, found["visual.proj"])
+    assert started.visual.positional_embedding.shape == (5, 48)  # 2 x 2 patches at 16 pixels, and the class token
+    assert torch.equal(started.visual.positional_embedding[0], found["visual.positional_embedding"][0])
+
+
+def test_evaluation_needs_classes(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds 0 classes"):
+        train_core(recipe(table, f"run.evaluate_on={table.parent / 'none'}"), tmp_path / "run")
