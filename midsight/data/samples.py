@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from midsight.errors import MediaError
+from midsight.errors import InputError, MediaError
 from midsight.images import IMAGE_SUFFIXES
 from midsight.video import VIDEO_SUFFIXES
 
@@ -39,6 +39,10 @@ class BadSample(MediaError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class UnusableError(InputError):
+    """A data set without a single sample that can be used; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from midsight.ahead import read_ahead
-from midsight.data.samples import BadSample, Part, Sample
+from midsight.data.samples import BadSample, Part, Sample, UnusableError
 from midsight.errors import ConfigError, InputError
 
 R = TypeVar("R")
@@ -126,7 +126,7 @@ class Stream(Generic[R]):
     def __iter__(self) -> Iterator[R]:
         """
         Raises:
-            InputError: a whole epoch gave nothing that could be used; the message says why.
+            UnusableError: a whole epoch gave nothing that could be used; the message says why.
         """
 
         def read(item: Item) -> Iterator[R]:
@@ -150,8 +150,8 @@ class Stream(Generic[R]):
         if self.taken == 0 and self.skipped:
             raise self._useless()
 
-    def _useless(self) -> InputError:
-        return InputError(f"a whole epoch of the data set has no sample that can be used: {self.report()}")
+    def _useless(self) -> UnusableError:
+        return UnusableError(f"a whole epoch of the data set has no sample that can be used: {self.report()}")
 
     def _items(self) -> Iterator[Item]:
         start = self._place

@@ -1,0 +1,111 @@
+"""`midsight data`: make data sets for training, and look through them before they are trained on."""
+
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midsight.cli import options, show
+
+if TYPE_CHECKING:
+    from midsight.data.stream import Item
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Make and check data sets for training.",
+)
+
+
+@app.command()
+def build(
+    name: Annotated[str, typer.Argument(help="emoji, clip-art, furniture, or open-moji (only to measure).")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the shards.", show_default=False)],
+    work: Annotated[Path, typer.Option("--work", help="Where packages are downloaded and unpacked to.")] = Path(
+        "runs/data"
+    ),
+    evaluation: Annotated[
+        bool, typer.Option("--evaluation", help="Also build what is for measuring only, marked as such.")
+    ] = False,
+    per_shard: Annotated[int, typer.Option("--per-shard", help="Samples in each shard.", min=1)] = 1000,
+) -> None:
+    """Open pictures out of packages as webdataset shards, with licences and authors.
+
+    Each sample has its terms in its .json, and ATTRIBUTION.txt lists them all. Stopped, the same command goes on.
+
+    Example: midsight data build emoji --out data/emoji
+    """
+    from midsight.data import build as builder
+
+    with show.progress() as bar:
+        task = bar.add_task(f"build {name}", total=None)
+        built = builder.build(
+            name, out, work, evaluation=evaluation, per_shard=per_shard,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    for picture, why in built.failures.items():
+        show.warn(f"{picture} is left out: {why}")
+    show.note(f"{out}: {built.samples} samples in {len(built.shards)} shards; terms in {out / builder.ATTRIBUTION}")
+
+
+@app.command()
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="Shard or folder of shards, .csv, .tsv, .jsonl, or a folder of pictures.")
+    ],
+    frames: Annotated[int, typer.Option("--frames", help="Read clips of so many frames; 0: pictures.", min=0)] = 0,
+    decode: Annotated[bool, typer.Option("--decode/--no-decode", help="Also decode the pixels.")] = True,
+    workers: Annotated[int, typer.Option("--workers", help="Threads that read.", min=1)] = 2,
+    as_json: options.Json = False,
+) -> None:
+    """Read a data set as training would, once, and count what would be left out and why.
+
+    Exit code 1 where anything is left out.
+
+    Example: midsight data check pairs.csv
+    """
+    from midsight.data.datasets import EVALUATION_MARK, open_dataset
+    from midsight.data.samples import UnusableError
+    from midsight.data.stream import Order
+
+    dataset = open_dataset(path, evaluation=True)
+    stream = dataset.stream(partial(_look, frames, decode), Order(shuffle=False), epochs=1, workers=workers)
+    with show.progress() as bar:
+        task = bar.add_task("check", total=None)
+        words = 0
+        with suppress(UnusableError):  # the counts say the same
+            for count in stream:
+                words += count
+                bar.update(task, completed=stream.taken)
+    if as_json:
+        show.json_line(
+            {
+                "path": str(path), "samples": stream.taken, "skipped": dict(stream.skipped),
+                "examples": stream.examples, "parts": len(dataset.parts), "fingerprint": dataset.fingerprint,
+            }
+        )  # fmt: skip
+    else:
+        mean = f", {words / stream.taken:.1f} words a caption" if stream.taken else ""
+        show.note(f"{path}: {stream.taken} samples in {len(dataset.parts)} parts{mean}")
+        rows = [(number, reason, stream.examples[reason]) for reason, number in stream.skipped.most_common()]
+        if rows:
+            show.table(("left out", "reason", "first of them"), rows, right=("left out",))
+        if ((path if path.is_dir() else path.parent) / EVALUATION_MARK).exists():
+            show.warn("marked for evaluation only: training refuses it")
+    if stream.skipped:
+        raise typer.Exit(1)
+
+
+def _look(frames: int, decode: bool, item: "Item") -> int:
+    """Words of the caption of a sample that can be used."""
+    from midsight.data.loader import decode_clip, decode_image
+
+    sample = item.read()
+    if decode and frames:
+        decode_clip(sample, frames)
+    elif decode:
+        decode_image(sample)
+    return len(sample.caption.split())

@@ -1,0 +1,47 @@
+"""`midsight data`."""
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from midsight.cli.main import app
+from tests.data import small_sets
+
+RUN = CliRunner()
+
+
+def test_check_counts_and_names(tmp_path: Path) -> None:
+    folder = small_sets.captioned_folder(tmp_path / "d", 3)
+    assert RUN.invoke(app, ["data", "check", str(folder)]).exit_code == 0
+    (folder / "0001.txt").unlink()
+    (folder / "0002.png").write_bytes(b"x")
+    result = RUN.invoke(app, ["data", "check", "--json", str(folder)])
+    assert result.exit_code == 1
+    record = json.loads(result.stdout)
+    assert (record["samples"], record["skipped"]) == (1, {"missing caption": 1, "unreadable picture": 1})
+    assert "0001.png" in record["examples"]["missing caption"]
+    quick = RUN.invoke(app, ["data", "check", "--json", "--no-decode", str(folder)])
+    assert json.loads(quick.stdout)["samples"] == 2
+
+
+def test_check_of_a_data_set_that_is_useless_or_missing(tmp_path: Path) -> None:
+    small_sets.write_shard(tmp_path / "s.tar", {})
+    result = RUN.invoke(app, ["data", "check", "--json", str(tmp_path / "s.tar")])
+    assert (result.exit_code, json.loads(result.stdout)["skipped"]) == (1, {"empty shard": 1})
+    assert RUN.invoke(app, ["data", "check", str(tmp_path / "none")]).exit_code == 2
+
+
+def test_build_says_where_the_terms_are_and_refuses_by_default(tmp_path: Path) -> None:
+    path = tmp_path / "w/openclipart-png/usr/share/openclipart/png/animals/oak_leaf.png"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(small_sets.picture())
+    (tmp_path / "w/openclipart-png/.complete").touch()
+    options = ["--work", str(tmp_path / "w"), "--out", str(tmp_path / "out")]
+    result = RUN.invoke(app, ["data", "build", "clip-art", *options])
+    assert result.exit_code == 0
+    assert "1 samples in 1 shards" in result.stderr
+    assert (tmp_path / "out/ATTRIBUTION.txt").exists()
+    refused = RUN.invoke(app, ["data", "build", "open-moji", *options])
+    assert refused.exit_code == 2
+    assert "--evaluation" in refused.stderr
