@@ -85,9 +85,11 @@ def core(
     report = show.json_line if as_json else _line
     outcome = train_core(config, out, resume=resume, report=lambda record: report(dict(record)))
     if not outcome.finished:
-        show.warn(f"stopped after step {outcome.step}; go on with --resume")
+        if outcome.rank == 0:
+            show.warn(f"stopped after step {outcome.step}; go on with --resume")
         raise typer.Exit(128 + outcome.signal if outcome.signal else TERMINATED)
-    show.note(f"step {outcome.step}: done, {outcome.model}")
+    if outcome.rank == 0:
+        show.note(f"step {outcome.step}: done, {outcome.model}")
 
 
 def _line(record: Mapping[str, Any]) -> None:

@@ -54,7 +54,8 @@ def world(device: str = "auto") -> Iterator[World]:
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=size)
+    cuda = chosen if chosen.type == "cuda" else None
+    dist.init_process_group("nccl" if cuda else "gloo", rank=rank, world_size=size, device_id=cuda)
     try:
         yield World(rank, size, chosen)
     finally:

@@ -82,6 +82,7 @@ class Outcome:
     finished: bool
     signal: int | None = None  # that stopped it
     model: Path | None = None  # folder that `midsight.load` opens
+    rank: int = 0  # of the process that says so
 
 
 class Trainer:
@@ -140,8 +141,8 @@ class Trainer:
                 for index in range(self.progress.stage, len(self.config.stages)):
                     self._enter(index)
                     if not self._stage(self.config.stages[index], stop):
-                        return Outcome(self.progress.step, False, stop.signal)
-            return Outcome(self.progress.step, True, model=self._export())
+                        return Outcome(self.progress.step, False, stop.signal, rank=self.here.rank)
+            return Outcome(self.progress.step, True, model=self._export(), rank=self.here.rank)
         finally:
             self.log.close()
 
@@ -262,7 +263,7 @@ class Trainer:
         average_gradients(self.pair.parameters(), self.here)
         length = optim.clip_gradients(self.pair.parameters(), config.optim.clip)
         flag = float(stop.signal is not None)
-        sums = total(torch.tensor([float(main), float(mask), flag], dtype=torch.float64), self.here)
+        sums = total(torch.tensor([float(main), float(mask), flag], device=self.here.device), self.here)
         loss, mask_loss, stopping = (sums / self.here.size).tolist()
         if not all(torch.isfinite(torch.tensor([loss, mask_loss, length]))):
             self._fail(loss, mask_loss, length, embeddings, batch, stage)
@@ -281,7 +282,8 @@ class Trainer:
 
         def encode(piece: int) -> tuple[Tensor, Tensor]:
             with autocast(self.here.device, self.bf16):
-                images, encoded, tokens[piece] = self.pair(media[pieces[piece]], texts[pieces[piece]])
+                images, encoded, kept = self.pair(media[pieces[piece]], texts[pieces[piece]])
+            tokens[piece] = kept if torch.is_grad_enabled() else None  # the first pass would keep the whole batch
             return images.float(), encoded.float()
 
         def loss(images: Tensor, encoded: Tensor) -> Tensor:
@@ -291,7 +293,7 @@ class Trainer:
             return losses.distillation(images, encoded, scale, *teacher, config.loss.teacher_logit_scale)
 
         def auxiliary(piece: int) -> Tensor | None:
-            return self._mask_loss(media, pieces[piece], tokens[piece]) if config.steps.mask else None
+            return self._mask_loss(media, pieces[piece], tokens.pop(piece)) if config.steps.mask else None
 
         return losses.backward_in_pieces(
             encode, len(pieces), loss, auxiliary, lambda last: exchange_gradients(self.pair, last)
@@ -320,11 +322,13 @@ class Trainer:
         weight = config.weight * len(mine) * here.size / len(chosen)
         mine = mine or [start]
         places = [row - start for row in mine]
-        hidden = draw_masks(self.config.seed, self.progress.step, mine, tokens.shape[1], config.ratio).to(here.device)
+        first = int(self.model.visual.use_cls_token)
+        targets = tokens.detach()[places, first:]
+        hidden = draw_masks(self.config.seed, self.progress.step, mine, targets.shape[1], config.ratio).to(here.device)
         with autocast(here.device, self.bf16):
             _, _, masked = self.pair(media[piece][places], None, hidden)
         only = hidden if config.positions == "hidden" else None
-        return weight * losses.mask_regularisation(masked, tokens[places], only)
+        return weight * losses.mask_regularisation(masked[:, first:], targets, only)
 
     def _fail(
         self,

@@ -13,10 +13,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from midsight.errors import MissingDependencyError
 from midsight.train.config import OptimConfig
+from midsight.train.distributed import local
 
 _NO_DECAY = ("positional_embedding", "class_embedding", "probe", "mask_token", "logit_scale")
 
@@ -112,13 +115,16 @@ def clip_gradients(parameters: Iterable[Tensor], longest: float | None) -> float
         The length before.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
-    squares = [_whole(torch.linalg.vector_norm(grad.float())).double() ** 2 for grad in grads]
-    length = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
+    if not grads:
+        return 0.0
+    squares = [torch.linalg.vector_norm(local(grad).float()).square() for grad in grads]
+    shared = [square for square, grad in zip(squares, grads, strict=True) if isinstance(grad, DTensor)]
+    own = [square for square, grad in zip(squares, grads, strict=True) if not isinstance(grad, DTensor)]
+    both = torch.stack([torch.stack(group).sum() if group else squares[0].new_zeros(()) for group in (shared, own)])
+    if shared:
+        dist.all_reduce(both[:1])
+    length = float(both.sum().sqrt())
     if longest is not None and length > longest:
         for grad in grads:
             grad.mul_(longest / length)
     return length
-
-
-def _whole(x: Tensor) -> Tensor:
-    return x.full_tensor() if hasattr(x, "full_tensor") else x

@@ -29,7 +29,7 @@ class Pair(nn.Module):
     def forward(
         self, media: Tensor | None, texts: Tensor | None, hidden: Tensor | None = None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Features of images or clips, features of texts, and patch tokens.
+        """Features of images or clips, features of texts, and tokens.
 
         Args:
             media: images (B, 3, S, S) or clips (B, T, 3, S, S), normalised pixels; None leaves them out.
@@ -37,13 +37,13 @@ class Pair(nn.Module):
             hidden: bool (B, N), patches that are masked: then only tokens are computed.
 
         Returns:
-            (B, D) and (B, D), not normalised, and the patch tokens behind the final norm (B, N, W) where `media` are
-            images of a run with masked views; None for what was not asked for.
+            (B, D) and (B, D), not normalised, and all tokens behind the final norm (B, N, W), class token first if
+            any, where `media` are images of a run with masked views; None for what was not asked for.
         """
         if hidden is not None:
             assert media is not None
             with hide_patches(self.model.visual, hidden, self.mask_token):
-                return None, None, self.model.visual.forward_features(media, norm=True, strip_cls_token=True)
+                return None, None, self.model.visual.forward_features(media, norm=True)
         encoded = None if texts is None else self.model.encode_text(texts)
         if media is None:
             return None, encoded, None
@@ -51,8 +51,7 @@ class Pair(nn.Module):
             return self.model.encode_video(media), encoded, None
         with _tokens(self.model.visual) as kept:
             images = self.model.encode_image(media)
-        first = int(self.model.visual.use_cls_token)
-        return images, encoded, kept[0][:, first:].detach() if hasattr(self, "mask_token") else None
+        return images, encoded, kept[0] if hasattr(self, "mask_token") else None
 
 
 @contextmanager

@@ -36,6 +36,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two") / "run"
     done = torchrun(folder)
     assert done.returncode == 0, done.stderr.decode()
+    assert b"Warning" not in done.stderr
     return folder
 
 
