@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from midsight.data.scenes.camera import MOVES
+from midsight.data.scenes.catalogue import FurnitureModel
 from midsight.data.scenes.layout import MOTIONS, Scene
 from midsight.data.scenes.meshes import Bytes, main_colour
 from midsight.data.scenes.render import Frame
@@ -64,7 +65,7 @@ def look(frame: Frame, scene: Scene) -> list[Seen]:
         placed, box = scene.objects[k], boxes[k]
         seen.append(
             Seen(
-                k + 1, placed.model.name, placed.paint or _own_colour(placed.model.name, frame.albedo[mask]),
+                k + 1, placed.model.name, placed.paint or _own_colour(placed.model, frame.albedo[mask]),
                 (float(box[0]), float(box[1]), float(box[2]), float(box[3])), len(rows),
                 (float(columns.mean() + 0.5), float(rows.mean() + 0.5)), float(np.median(frame.depth[mask])),
                 None if placed.on is None else placed.on + 1,
@@ -181,9 +182,9 @@ _WORDS = {
 }
 
 
-def _own_colour(name: str, albedo: Bytes) -> str | None:
-    """Not told of glass: the models' glass is opaque and grey."""
-    return None if "glass" in name else main_colour(albedo)
+def _own_colour(model: FurnitureModel, albedo: Bytes) -> str | None:
+    """Not told of people, nor of glass: the models' glass is opaque and grey."""
+    return None if "glass" in model.name or model.category == "Characters" else main_colour(albedo)
 
 
 def _relation_text(relation: Relation, seen: Sequence[Seen]) -> str | None:

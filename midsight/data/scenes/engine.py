@@ -21,7 +21,7 @@ from midsight.errors import InputError, MediaError
 LEAST_AREA = 0.003  # of the picture: less is too small to be talked about
 LEAST_SHARE = 0.4  # of what would be seen of the object alone, inside the picture
 _ATTEMPTS = 6
-_KEPT = 256  # meshes and textures in memory
+_KEPT = 640  # meshes and textures in memory: a catalogue of 560 models takes about 2 GB
 _TRACKED = 64  # points of a clip
 
 

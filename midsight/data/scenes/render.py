@@ -190,9 +190,7 @@ class Renderer:
             raise ConfigError(f"the camera makes pictures of {camera.size} pixels, the renderer of {self.size}")
         view = np.diag((1.0, -1.0, -1.0, 1.0)) @ camera.world_to_camera()
         with self._context:  # makes it the current one: there may be other renderers
-            self._target.use()
-            self._target.clear(0.0, 0.0, 0.0, 0.0)
-            self._set_view(view, camera, sun, items)
+            self._start(view, camera, sun, items)
             for number, item in enumerate((*surroundings, *items)):
                 self._draw_item(item, max(number - len(surroundings) + 1, 0))
             if sky is not None:
@@ -210,7 +208,19 @@ class Renderer:
 
     def areas_alone(self, items: Sequence[Item], camera: Camera) -> list[int]:
         """How many pixels each item would cover if nothing stood before it."""
-        return [int(np.count_nonzero(self.draw([item], (), camera).ids)) for item in items]
+        view = np.diag((1.0, -1.0, -1.0, 1.0)) @ camera.world_to_camera()
+        areas = []
+        with self._context:
+            for item in items:
+                self._start(view, camera, (0.0, 1.0, 0.0), ())
+                self._draw_item(item, 1)
+                areas.append(int(np.count_nonzero(self._read_colour()[1::2, 1::2, 3])))
+        return areas
+
+    def _start(self, view: Array, camera: Camera, sun: tuple[float, float, float], items: Sequence[Item]) -> None:
+        self._target.use()
+        self._target.clear(0.0, 0.0, 0.0, 0.0)
+        self._set_view(view, camera, sun, items)
 
     def _set_view(self, view: Array, camera: Camera, sun: tuple[float, float, float], items: Sequence[Item]) -> None:
         scale = 4 * camera.focal / (2 * self.size + 1)  # pixel u lies at 2 u + 1/2 of the 2 S + 1 samples
@@ -225,8 +235,7 @@ class Renderer:
         self._write("up", view[:3, 1])
         shadows = np.zeros((_MAX_SHADOWS, 4))
         for k, item in enumerate(items[:_MAX_SHADOWS]):
-            corners = np.concatenate([part.vertices[:, [0, 2]] for part in item.mesh.parts])
-            shadows[k] = (*item.pose[:3, 3], float(np.linalg.norm(corners, axis=1).max()))
+            shadows[k] = (*item.pose[:3, 3], item.mesh.radius)
         self._write("shadows", shadows)
         self._solid["shadow_count"] = min(len(items), _MAX_SHADOWS)
 
@@ -254,7 +263,7 @@ class Renderer:
 
     def _read(self, camera: Camera, poses: tuple[Array, ...]) -> Frame:
         grid = 2 * self.size + 1
-        colour = np.frombuffer(self._target.read(components=4), np.uint8).reshape(grid, grid, 4)[::-1]
+        colour = self._read_colour()
         geometry = np.frombuffer(self._target.read(components=4, attachment=1, dtype="f4"), np.float32)
         geometry = geometry.reshape(grid, grid, 4)[::-1][1::2, 1::2]
         albedo = np.frombuffer(self._target.read(components=3, attachment=2), np.uint8).reshape(grid, grid, 3)[::-1]
@@ -271,6 +280,10 @@ class Renderer:
             camera,
             poses,
         )
+
+    def _read_colour(self) -> Bytes:
+        grid = 2 * self.size + 1
+        return np.frombuffer(self._target.read(components=4), np.uint8).reshape(grid, grid, 4)[::-1]
 
     def _loaded(self, mesh: Mesh) -> "list[_Loaded]":
         key = id(mesh)  # the mesh is kept beside, so its id is not used again meanwhile
