@@ -131,14 +131,16 @@ class StopRequest:
     """Notes SIGTERM and Ctrl-C, so that the run can save at the end of its step and leave.
 
     A process that waits for a dead one inside a collective never reaches the end of its step, and Python's handlers do
-    not run there; so among several processes a thread of its own watches, and ends the process after `grace` seconds.
-    A second Ctrl-C ends the process as it would without this class.
+    not run there; so among several processes a thread of its own watches, and ends the process after `grace` seconds
+    without the end of a step. Saving takes as long as it takes. A second Ctrl-C ends the process as it would without
+    this class.
     """
 
     def __init__(self, here: World, grace: float) -> None:
         self.signal: int | None = None
         self._many, self._grace = here.size > 1, grace
         self._done = threading.Event()
+        self.saving = threading.Lock()  # held by the run while it writes a checkpoint
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
@@ -169,5 +171,10 @@ class StopRequest:
     def _watch(self) -> None:
         with open(self._reader, "rb", buffering=0) as told:
             number = told.read(1)
-        if number and not self._done.wait(self._grace):
-            os._exit(128 + number[0])
+        while number and not self._done.wait(self._grace):
+            if self.saving.acquire(blocking=False):
+                os._exit(128 + number[0])
+
+    def heard(self) -> None:
+        """The run is at the end of its step and will leave by itself."""
+        self._done.set()

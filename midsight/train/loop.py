@@ -210,8 +210,11 @@ class Trainer:
                 self.log.write({"step": step, **self.evaluate(self.pair.eval(), stage.image_size)})
                 self.pair.train()
             told = figures["stop"] > 0
+            if told:
+                stop.heard()
             if told or step % run.save_every == 0 or last:
-                self._save()
+                with stop.saving:
+                    self._save()
             if told:
                 return step == self.steps
         return True

@@ -69,6 +69,27 @@ def test_a_process_that_dies_stops_all_with_its_error_and_the_run_goes_on(two: P
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def told_while(block: str) -> int:
+    """Exit code of one of two processes that is told to stop within a block of code; 1 if it lives on."""
+    code = (
+        "import time, torch; from midsight.train.distributed import StopRequest, World;"
+        "stop = StopRequest(World(0, 2, torch.device('cpu')), grace=0.3).__enter__();"
+        f"{block}"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.terminate()
+        return process.wait(30)
+
+
+def test_a_process_that_hangs_leaves_when_told_but_not_while_it_saves() -> None:
+    assert told_while("print('ready', flush=True); time.sleep(20)") == 143
+    assert told_while("stop.saving.acquire(); print('ready', flush=True); time.sleep(1.5); exit(7)") == 7
+    assert told_while("print('ready', flush=True); stop.heard(); time.sleep(1.5); exit(8)") == 8
+
+
 def test_alone_nothing_is_gathered_or_averaged() -> None:
     rows = torch.randn(3, 4)
     assert losses.gather(rows) is rows

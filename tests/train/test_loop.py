@@ -209,3 +209,11 @@ def test_figures_of_an_evaluation_are_logged(tmp_path: Path) -> None:
     )
     run.run()
     assert [(r["step"], r["acc1"]) for r in records(tmp_path) if "acc1" in r] == [(3, 0.16), (4, 0.16)]
+
+
+def test_only_hidden_tokens_may_count(straight: Path, tmp_path: Path) -> None:
+    config = memory.tiny("mask.positions=hidden", "stages=[{image_size=16, samples=64}]")
+    memory.trainer(config, tmp_path / "hidden", memory.MemorySource(), memory.alone()).run()
+    first, other = records(straight)[0], records(tmp_path / "hidden")[0]
+    assert first["loss"] == other["loss"]
+    assert other["mask_loss"] > first["mask_loss"]  # tokens that see their own pixels are nearer to their targets
