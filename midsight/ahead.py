@@ -4,7 +4,7 @@ import itertools
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -27,7 +27,7 @@ class _Lane(Generic[S, R]):
 
 def read_ahead(
     sources: Iterable[S], read: Callable[[S], Iterator[R]], *, workers: int, inputs_ahead: int
-) -> Iterator[tuple[S, R | Exception]]:
+) -> Generator[tuple[S, R | Exception], None, None]:
     """Results of `read(source)` for each source, in order.
 
     `sources` is advanced in the caller's thread. On each input a worker runs at most `HELD` results ahead of it.
@@ -64,7 +64,8 @@ def read_ahead(
         for _ in threads:
             tasks.put(None)
         for thread in threads:
-            thread.join()
+            if thread is not threading.current_thread():  # an abandoned iterator can be collected in a worker
+                thread.join()
         torch.set_num_threads(caller_threads)  # threads started later take over the last number that was set
 
 

@@ -52,6 +52,48 @@ def build(
 
 
 @app.command()
+def caption(
+    path: Annotated[Path, typer.Argument(help="Videos: shard or folder of shards, table, or folder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the captioned shards.", show_default=False)],
+    captioner: Annotated[
+        str, typer.Option("--captioner", help="scenes (rendered clips tell it themselves), or MODULE:NAME of your own.")
+    ] = "scenes",
+    edits: Annotated[
+        Path | None, typer.Option("--edits", help="JSONL of people's captions and removals.", show_default=False)
+    ] = None,
+    frames: Annotated[int, typer.Option("--frames", help="Frames that are captioned in each clip.", min=2)] = 8,
+    max_words: Annotated[int, typer.Option("--max-words", help="Longest merged caption.", min=1)] = 60,
+) -> None:
+    """Caption videos: frames and clips by a captioner, merged to one short caption, with people's edits.
+
+    Stopped, the same command goes on; with other edits, only merging and writing are done again. A line of edits is
+    {"key": ..., "caption": ...} or {"key": ..., "remove": true}. MODULE:NAME is imported, so name only code you trust.
+
+    Example: midsight data caption data/clips --out data/captioned --edits edits.jsonl
+    """
+    from midsight.data import engine
+    from midsight.data.datasets import open_dataset
+
+    dataset = open_dataset(path, needs_captions=False)
+    chosen = engine.find_captioner(captioner)
+    out.mkdir(parents=True, exist_ok=True)
+    journal = out / "captions.jsonl"
+    with show.progress() as bar:
+        task = bar.add_task("caption", total=None)
+        skipped, examples = engine.caption_clips(
+            dataset, chosen, journal, num_frames=frames, progress=lambda done: bar.update(task, completed=done)
+        )
+    for reason, number in skipped.most_common():
+        show.warn(f"{number} left out: {reason} ({examples[reason]})")
+    made = engine.write_captioned(dataset, journal, out, edits=edits, max_words=max_words)
+    if made.unused_edits:
+        show.warn(f"{len(made.unused_edits)} edits are of no clip here: {', '.join(made.unused_edits[:5])}")
+    show.note(f"{out}: {made.samples} clips, {made.edited} captions by people, {made.removed} taken out by people")
+    if skipped:
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(
     path: Annotated[
         Path, typer.Argument(help="Shard or folder of shards, .csv, .tsv, .jsonl, or a folder of pictures.")

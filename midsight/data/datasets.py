@@ -51,7 +51,13 @@ class Dataset:
         return Stream(self.parts, self.fingerprint, prepare, order, workers=workers, epochs=epochs)
 
 
-def open_dataset(path: StrPath, *, evaluation: bool = False, caption_fields: Sequence[str] | None = None) -> Dataset:
+def open_dataset(
+    path: StrPath,
+    *,
+    evaluation: bool = False,
+    caption_fields: Sequence[str] | None = None,
+    needs_captions: bool = True,
+) -> Dataset:
     """A shard (.tar) or a folder of shards; a table (.csv, .tsv, .jsonl); or a folder of pictures and videos with a
     `.txt` beside each or one folder for each class.
 
@@ -60,6 +66,7 @@ def open_dataset(path: StrPath, *, evaluation: bool = False, caption_fields: Seq
         evaluation: also open what is marked as not to be trained on.
         caption_fields: columns or JSON fields to take the caption from, the first that is not empty; None takes the
             usual ones.
+        needs_captions: a sample without one is left out, and counted; else its caption is "".
 
     Raises:
         InputError: there is nothing, or nothing of these kinds; or it is marked, and `evaluation` is False.
@@ -71,7 +78,8 @@ def open_dataset(path: StrPath, *, evaluation: bool = False, caption_fields: Seq
     fields = tuple(caption_fields or ())
     if found.is_dir():
         shards = shard_paths(found)
-        parts: list[Part] = [_shard(shard, fields) for shard in shards] if shards else [FolderPart(found)]
+        parts: list[ShardPart | TablePart | FolderPart] = [_shard(shard, fields) for shard in shards]
+        parts = parts or [FolderPart(found)]
     elif not found.is_file():
         raise InputError(f"{found}: no such file or folder. Expected shards (.tar), a table or a folder of pictures.")
     elif found.suffix.lower() == ".tar":
@@ -81,6 +89,8 @@ def open_dataset(path: StrPath, *, evaluation: bool = False, caption_fields: Seq
         parts = [replace(table, caption_fields=fields) if fields else table]
     else:
         raise InputError(f"{found}: ends like none of .tar, {', '.join(TABLE_SUFFIXES)}, and is no folder.")
+    if not needs_captions:
+        parts = [replace(part, needs_caption=False) for part in parts]
     return Dataset(found, tuple(parts))
 
 

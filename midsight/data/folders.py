@@ -31,6 +31,7 @@ class FolderPart:
     """
 
     root: Path
+    needs_caption: bool = True
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class FolderPart:
         kind = kind_of(path.suffix)
         assert kind is not None  # that is how it came into the listing
         caption = self._written(path, entry) if self._has_texts else self._class(entry)
-        return Sample(entry, path, caption_of(entry, caption, _NEITHER), kind)
+        return Sample(entry, path, caption_of(entry, caption, _NEITHER, self.needs_caption), kind)
 
     @cached_property
     def _files(self) -> list[tuple[str, int]]:

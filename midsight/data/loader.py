@@ -12,7 +12,7 @@ from midsight.data.samples import BadSample, Sample
 from midsight.data.stream import Item, Order, Stream
 from midsight.errors import ConfigError, MediaError
 from midsight.images import Limits, Pixels, load_image
-from midsight.video import MediaWarning, sample_frames
+from midsight.video import Clip, MediaWarning, sample_frames
 
 TRAINING_LIMITS = Limits(max_pixels=50_000_000)
 """A picture of 100 megapixels takes 300 MB in each worker and gives no more than a small one."""
@@ -87,13 +87,18 @@ def decode_image(sample: Sample, limits: Limits = TRAINING_LIMITS) -> Pixels:
     try:
         return load_image(sample.media, limits=limits)
     except MediaError as error:
-        # the one failure of load_image that a sound file can have, told from the others by its message
+        # a sound picture can only fail by its size, which is told from the others by the message
         reason = "too many pixels" if "Limits.max_pixels" in str(error) else "unreadable picture"
         raise BadSample(reason, f"{sample.key}: {error}") from error
 
 
 def decode_clip(sample: Sample, frames: int) -> Pixels:
-    """uint8 (T, H, W, 3): evenly spaced frames, first and last included.
+    """uint8 (T, H, W, 3), as `read_clip`."""
+    return read_clip(sample, frames).frames
+
+
+def read_clip(sample: Sample, frames: int) -> Clip:
+    """Evenly spaced frames with their times, first and last included.
 
     Raises:
         BadSample: it is a picture, is missing, cut, cannot be read, or is beyond the limits.
@@ -106,7 +111,7 @@ def decode_clip(sample: Sample, frames: int) -> Pixels:
         raise BadSample("unreadable video", f"{sample.key}: {error}") from error
     if clip.short_read:
         raise BadSample("unreadable video", f"{sample.key}: the video is cut or broken.")
-    return clip.frames
+    return clip
 
 
 class Batches:

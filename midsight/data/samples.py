@@ -93,13 +93,13 @@ def caption_in(record: Mapping[str, Any], fields: Sequence[str]) -> str:
     return next((caption for name in fields if (caption := plain_caption(record.get(name)))), "")
 
 
-def caption_of(key: str, caption: str, expected: str) -> str:
+def caption_of(key: str, caption: str, expected: str, needed: bool = True) -> str:
     """The caption itself.
 
     Raises:
-        BadSample: it is empty; the message says what was expected.
+        BadSample: it is empty, and needed; the message says what was expected.
     """
-    if not caption:
+    if needed and not caption:
         raise BadSample("missing caption", f"{key}: has no caption. Expected {expected}.")
     return caption
 

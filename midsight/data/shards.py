@@ -61,6 +61,7 @@ class ShardPart:
 
     path: Path
     caption_fields: tuple[str, ...] = CAPTION_FIELDS
+    needs_caption: bool = True
 
     @property
     def name(self) -> str:
@@ -104,7 +105,8 @@ class ShardPart:
         texts = (members[suffix] for suffix in _TEXTS if suffix in members)
         written = (plain_caption(text_of(key, _bytes(file, key, member, MAX_TEXT_BYTES))) for member in texts)
         caption = next(filter(None, written), "") or caption_in(facts, self.caption_fields)
-        return caption_of(key, caption, f"a .txt, or {', '.join(self.caption_fields)} in a .json"), facts
+        expected = f"a .txt, or {', '.join(self.caption_fields)} in a .json"
+        return caption_of(key, caption, expected, self.needs_caption), facts
 
 
 def _bytes(file: IO[bytes], key: str, member: Member, most: int) -> bytes:

@@ -7,6 +7,7 @@ cannot be read. Every process lists all parts (headers, no media); in memory is 
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import count
 from typing import Any, Generic, TypeVar
@@ -133,20 +134,20 @@ class Stream(Generic[R]):
             yield self.prepare(item)
 
         used = self._place.epoch  # the last epoch that gave something
-        results = read_ahead(self._items(), read, workers=self.workers, inputs_ahead=AHEAD * self.workers)
-        for item, result in results:
-            if item.epoch > used + self.order.ranks:  # the share of a small data set may be empty for some epochs
-                raise self._useless()
-            self._place = item.next
-            if isinstance(result, BadSample):
-                self.skipped[result.reason] += 1
-                self.examples.setdefault(result.reason, str(result)[:_EXAMPLE])
-            elif isinstance(result, Exception):
-                raise result
-            else:
-                used = item.epoch
-                self.taken += 1
-                yield result
+        with closing(read_ahead(self._items(), read, workers=self.workers, inputs_ahead=AHEAD * self.workers)) as found:
+            for item, result in found:
+                if item.epoch > used + self.order.ranks:  # a small share may be empty for some epochs
+                    raise self._useless()
+                self._place = item.next
+                if isinstance(result, BadSample):
+                    self.skipped[result.reason] += 1
+                    self.examples.setdefault(result.reason, str(result)[:_EXAMPLE])
+                elif isinstance(result, Exception):
+                    raise result
+                else:
+                    used = item.epoch
+                    self.taken += 1
+                    yield result
         if self.taken == 0 and self.skipped:
             raise self._useless()
 

@@ -44,6 +44,7 @@ class TablePart:
     path: Path
     media_fields: tuple[str, ...] = MEDIA_FIELDS
     caption_fields: tuple[str, ...] = CAPTION_FIELDS + LABEL_FIELDS
+    needs_caption: bool = True
 
     @property
     def name(self) -> str:
@@ -75,7 +76,7 @@ class TablePart:
         if kind is None:
             raise BadSample("neither picture nor video", f"{key}: {place} ends like neither a picture nor a video.")
         expected = f"one of the columns {', '.join(self.caption_fields)}"
-        caption = caption_of(key, caption_in(record, self.caption_fields), expected)
+        caption = caption_of(key, caption_in(record, self.caption_fields), expected, self.needs_caption)
         return Sample(key, self.path.parent / place, caption, kind, record)
 
     def _record(self, key: str, data: bytes) -> dict[str, Any]:
@@ -104,7 +105,8 @@ class TablePart:
     def _columns(self) -> list[str]:
         with open(self.path, encoding="utf-8-sig", errors="replace", newline="") as file:
             columns = next(csv.reader(file, delimiter=self._delimiter), [])
-        for fields, what in ((self.media_fields, "files"), (self.caption_fields, "captions")):
+        needed = [(self.media_fields, "files")] + [(self.caption_fields, "captions")] * self.needs_caption
+        for fields, what in needed:
             if not set(fields) & set(columns):
                 found = ", ".join(columns) or "nothing"
                 raise InputError(f"{self.path}: no column with {what}: found {found}; expected {', '.join(fields)}.")

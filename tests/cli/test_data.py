@@ -45,3 +45,17 @@ def test_build_says_where_the_terms_are_and_refuses_by_default(tmp_path: Path) -
     refused = RUN.invoke(app, ["data", "build", "open-moji", *options])
     assert refused.exit_code == 2
     assert "--evaluation" in refused.stderr
+
+
+def test_caption_by_the_scenes_own_words(tmp_path: Path) -> None:
+    clip = (Path(__file__).parents[1] / "media" / "b_frames.mp4").read_bytes()
+    files = {"mp4": clip, "json": b'{"captions": ["a chair", "A chair turns."]}'}
+    small_sets.write_shard(tmp_path / "in.tar", {"a": files, "b": files})
+    (tmp_path / "edits.jsonl").write_text('{"key": "in.tar:b", "caption": "A stool."}\n{"key": "x", "remove": true}\n')
+    options = ["--out", str(tmp_path / "out"), "--edits", str(tmp_path / "edits.jsonl"), "--frames", "2"]
+    result = RUN.invoke(app, ["data", "caption", str(tmp_path / "in.tar"), *options])
+    assert result.exit_code == 0, result.stderr
+    assert "2 clips, 1 captions by people" in result.stderr
+    assert "1 edits are of no clip here: x" in result.stderr
+    checked = RUN.invoke(app, ["data", "check", "--json", "--frames", "2", str(tmp_path / "out")])
+    assert json.loads(checked.stdout)["samples"] == 2
