@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CONTENTS := pyproject.toml constraints.txt
 
-.PHONY: demo test check unit ffmpeg bench docs default-model format clean
+.PHONY: demo test check unit ffmpeg egl bench docs default-model format clean
 
 demo: .venv/.core  ## classify, compare and show the shipped pictures and clip with the embedded model
 	$(BIN)/midsight demo --out demo
@@ -17,7 +17,7 @@ check: .venv/.dev  ## format, lint, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: .venv/.dev ffmpeg
+unit: .venv/.dev ffmpeg egl
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # torchcodec brings no FFmpeg of its own; PyAV, the default decoder, does.
@@ -25,6 +25,13 @@ ffmpeg: .venv/.dev
 	@test "$$MIDSIGHT_WITHOUT_TORCHCODEC" = 1 || $(BIN)/python -c 'import torchcodec' 2>/dev/null || \
 	{ apt-get update -qq && apt-get install -y -qq ffmpeg; } || \
 	{ echo "Install FFmpeg's libraries, or set MIDSIGHT_WITHOUT_TORCHCODEC=1 to test without torchcodec." >&2; exit 1; }
+
+# The scene engine renders by Mesa's software renderer where there is no GPU.
+egl: .venv/.dev
+	@test "$$MIDSIGHT_WITHOUT_EGL" = 1 || \
+	$(BIN)/python -c 'import moderngl; moderngl.create_context(standalone=True, backend="egl")' 2>/dev/null || \
+	{ apt-get update -qq && apt-get install -y -qq libegl1 libegl-mesa0 libgl1-mesa-dri; } || \
+	{ echo "Install Mesa's EGL, or set MIDSIGHT_WITHOUT_EGL=1 to test without the scene engine." >&2; exit 1; }
 
 bench: .venv/.dev  ## speed beside timm and open_clip; writes benchmarks/RESULTS.md and what the pages quote of it
 	$(BIN)/python -m benchmarks
