@@ -1,6 +1,7 @@
 """Writes docs/cli.md from what `--help` prints for every command. Run: python docs/generate_cli.py"""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -16,15 +17,21 @@ HEAD = """\
 Written by `python docs/generate_cli.py` from `--help`; do not edit.
 
 Results go to stdout, messages and progress to stderr. Exit codes: 0 all done, 1 some inputs failed or the result could
-not be written, 2 wrong usage, 130 stopped by Ctrl-C.
+not be written, 2 wrong usage, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 
 def page() -> str:
     """The whole page."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    sections = [("midsight", help_text()), *((f"midsight {name}", help_text(name)) for name in commands)]
+    sections = [(" ".join(("midsight", *names)), help_text(*names)) for names in every(typer.main.get_command(app))]
     return HEAD + "".join(f"\n## {title}\n\n```text\n{text}\n```\n" for title, text in sections)
+
+
+def every(command: object, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The command itself, then its commands and theirs."""
+    yield names
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from every(inner, (*names, name))
 
 
 def help_text(*command: str) -> str:
