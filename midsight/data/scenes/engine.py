@@ -156,7 +156,7 @@ class SceneEngine:
         return _Drawing(frame, around, above), tuple(self.renderer.areas_alone(items, scene.camera))
 
     def _forget(self, drawing: "_Drawing") -> None:
-        self.renderer.forget([item.mesh for item in drawing.surroundings], drawing.sky)
+        self.renderer.forget([item.mesh for item in drawing.surroundings])
 
     def _items(self, scene: Scene, t: float) -> list[Item]:
         return [

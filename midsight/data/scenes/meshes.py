@@ -187,6 +187,6 @@ def read_texture(path: Path) -> Bytes:
 
 
 def _fitted(image: Image.Image) -> Bytes:
-    """Sides that are powers of two: for any other size Mesa's software renderer compiles new code, 50 ms a texture."""
+    """Stretched to sides that are powers of two, so that every smaller level halves exactly."""
     width, height = (min(2 ** round(math.log2(max(side, 1))), MAX_TEXTURE) for side in image.size)
     return np.ascontiguousarray(np.asarray(image.convert("RGBA").resize((width, height)))[::-1])

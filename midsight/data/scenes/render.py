@@ -123,11 +123,11 @@ class Renderer:
         MissingDependencyError: moderngl, or EGL's libraries, are not on this machine.
     """
 
-    def __init__(self, size: int, *, kept_meshes: int = 256) -> None:
+    def __init__(self, size: int, *, kept_meshes: int = 256, kept_textures: int = 1024) -> None:
         if size < 8:
             raise ConfigError(f"size must be at least 8 pixels, got {size}")
         self.size = size
-        self._kept = kept_meshes
+        self._kept, self._kept_textures = kept_meshes, kept_textures
         self._context = _open_context()
         self._context.enable(self._context.DEPTH_TEST)
         grid = 2 * size + 1
@@ -141,7 +141,7 @@ class Renderer:
         corners = self._context.buffer(np.array([-1, -1, 3, -1, -1, 3], dtype="f4").tobytes())
         self._sky_triangle = self._context.vertex_array(self._sky, [(corners, "2f", "corner")])
         self._meshes: OrderedDict[int, tuple[Mesh, list[_Loaded]]] = OrderedDict()
-        self._skies: dict[int, tuple[Bytes, moderngl.Texture]] = {}
+        self._textures: OrderedDict[int, tuple[Bytes, moderngl.Texture]] = OrderedDict()
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +154,10 @@ class Renderer:
         with self._context:
             for _, loaded in self._meshes.values():
                 _release(loaded)
+            for _, texture in self._textures.values():
+                texture.release()
         self._meshes.clear()
+        self._textures.clear()
         self._context.release()
 
     @property
@@ -197,14 +200,12 @@ class Renderer:
                 self._draw_sky(sky, view, camera)
             return self._read(camera, tuple(item.pose for item in items))
 
-    def forget(self, meshes: Sequence[Mesh], sky: Bytes | None = None) -> None:
+    def forget(self, meshes: Sequence[Mesh]) -> None:
         """Drops what will not be drawn again, before it pushes out what will."""
         with self._context:
             for mesh in meshes:
                 if id(mesh) in self._meshes:
                     _release(self._meshes.pop(id(mesh))[1])
-            if sky is not None and id(sky) in self._skies:
-                self._skies.pop(id(sky))[1].release()
 
     def areas_alone(self, items: Sequence[Item], camera: Camera) -> list[int]:
         """How many pixels each item would cover if nothing stood before it."""
@@ -248,13 +249,11 @@ class Renderer:
             self._solid["textured"] = loaded.texture is not None
             self._write("base", np.array(loaded.colour))
             if loaded.texture is not None:
-                loaded.texture.use(0)
+                self._texture(loaded.texture).use(0)
             loaded.array.render()
 
     def _draw_sky(self, sky: Bytes, view: Array, camera: Camera) -> None:
-        if id(sky) not in self._skies:
-            self._skies[id(sky)] = (sky, self._texture(sky))  # the array is kept too: its id must not be used again
-        self._skies[id(sky)][1].use(0)
+        self._texture(sky).use(0)
         self._uniform(self._sky, "to_world").write(
             view[:3, :3].astype("f4").tobytes()
         )  # by columns: the transpose, its inverse
@@ -297,13 +296,20 @@ class Renderer:
     def _load(self, vertices: Floats, colour: tuple[float, float, float], texture: Bytes | None) -> "_Loaded":
         buffer = self._context.buffer(np.ascontiguousarray(vertices, dtype="f4").tobytes())
         array = self._context.vertex_array(self._solid, [(buffer, "3f 3f 2f", "position", "normal", "uv")])
-        return _Loaded(buffer, array, colour, None if texture is None else self._texture(texture))
+        return _Loaded(buffer, array, colour, texture)
 
     def _texture(self, pixels: Bytes) -> "moderngl.Texture":
-        texture = self._context.texture((pixels.shape[1], pixels.shape[0]), 4, np.ascontiguousarray(pixels).tobytes())
-        texture.build_mipmaps()
-        texture.anisotropy = 4.0
-        return texture
+        """By the identity of the array: making the smaller levels is dear in software."""
+        key = id(pixels)  # the array is kept beside, so its id is not used again meanwhile
+        if key not in self._textures:
+            size = pixels.shape[1], pixels.shape[0]
+            texture = self._context.texture(size, 4, np.ascontiguousarray(pixels).tobytes())
+            texture.build_mipmaps()
+            self._textures[key] = (pixels, texture)
+            if len(self._textures) > self._kept_textures:
+                self._textures.popitem(last=False)[1][1].release()
+        self._textures.move_to_end(key)
+        return self._textures[key][1]
 
     @staticmethod
     def _uniform(program: "moderngl.Program", name: str) -> "moderngl.Uniform":
@@ -322,15 +328,13 @@ class _Loaded:
     buffer: "moderngl.Buffer"
     array: "moderngl.VertexArray"
     colour: tuple[float, float, float]
-    texture: "moderngl.Texture | None"
+    texture: Bytes | None
 
 
 def _release(loaded: "list[_Loaded]") -> None:
     for part in loaded:
         part.array.release()
         part.buffer.release()
-        if part.texture is not None:
-            part.texture.release()
 
 
 def _open_context() -> "moderngl.Context":

@@ -1,6 +1,7 @@
 """Floors, walls and skies: textured by pictures, or by patterns drawn from a seed."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from midsight.data.scenes.render import Item
 
 TextureOf = Callable[[Path], Bytes]
 _GROUND = 120.0  # metres: half the side of the ground outdoors
+PATTERNS = 128  # different ones of each kind
 _GROUNDS = ((95, 135, 60), (200, 180, 140), (130, 100, 70), (110, 110, 112))  # grass, sand, earth, asphalt
 
 
@@ -20,13 +22,13 @@ def surroundings(scene: Scene, texture_of: TextureOf) -> list[Item]:
     Raises:
         MediaError: a texture cannot be read (from `texture_of`).
     """
-    rng = np.random.default_rng(scene.pattern)
-    patterns = pattern(rng, natural=scene.place == "outdoors"), pattern(rng)
     tile = max(0.4, 0.3 * float(np.linalg.norm(np.subtract(scene.camera.position, scene.camera.target))))
-    floor = patterns[0] if scene.floor is None else texture_of(scene.floor)
+    floor = (
+        pattern(scene.pattern % PATTERNS, scene.place == "outdoors") if scene.floor is None else texture_of(scene.floor)
+    )
     if scene.place == "outdoors":
         return [Item(_floor(_GROUND, tile, floor), np.eye(4))]
-    wall = patterns[1] if scene.wall is None else texture_of(scene.wall)
+    wall = pattern(scene.pattern // PATTERNS % PATTERNS) if scene.wall is None else texture_of(scene.wall)
     tallest = max((o.position[1] + o.model.size[1] for o in scene.objects), default=0.0)
     height = max(2.5, tallest + 0.3, scene.camera.position[1] * 1.5 + 0.3)
     return [
@@ -41,7 +43,13 @@ def sky(scene: Scene, texture_of: TextureOf) -> Bytes | None:
         return None
     if scene.sky is not None:
         return texture_of(scene.sky)
-    rng = np.random.default_rng(scene.pattern + 1)
+    return gradient(scene.pattern % PATTERNS)
+
+
+@lru_cache(maxsize=PATTERNS)
+def gradient(seed: int) -> Bytes:
+    """A clear sky, RGBA uint8 (64, 8, 4), the horizon first."""
+    rng = np.random.default_rng(seed)
     horizon = np.array((225, 232, 240)) - rng.integers(0, 60, 3)
     zenith = np.array((70, 130, 215)) + rng.integers(-50, 30, 3)
     share = np.linspace(0, 1, 64)[:, None] ** 0.6
@@ -49,11 +57,13 @@ def sky(scene: Scene, texture_of: TextureOf) -> Bytes | None:
     return np.ascontiguousarray(np.broadcast_to(rows[:, None], (64, 8, 4)).astype(np.uint8))
 
 
-def pattern(rng: np.random.Generator, natural: bool = False, size: int = 128) -> Bytes:
+@lru_cache(maxsize=2 * PATTERNS)
+def pattern(seed: int, natural: bool = False, size: int = 128) -> Bytes:
     """A surface drawn from a seed that repeats without a seam, RGBA uint8 (size, size, 4).
 
     Speckled, checked or in planks; `natural`: speckled in the colours of grass, sand, earth and asphalt.
     """
+    rng = np.random.default_rng(seed)
     first = rng.uniform(60, 235, 3) * 0.6 + rng.uniform(60, 235) * 0.4
     second = np.clip(first + rng.uniform(-50, 50), 20, 245)
     row, column = np.mgrid[:size, :size] * 8 // size
