@@ -20,13 +20,14 @@ app = typer.Typer(
 )
 
 
+_Work = Annotated[Path, typer.Option("--work", help="Where packages are downloaded and unpacked to.")]
+
+
 @app.command()
 def build(
     name: Annotated[str, typer.Argument(help="emoji, clip-art, furniture, or open-moji (only to measure).")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the shards.", show_default=False)],
-    work: Annotated[Path, typer.Option("--work", help="Where packages are downloaded and unpacked to.")] = Path(
-        "runs/data"
-    ),
+    work: _Work = Path("runs/data"),
     evaluation: Annotated[
         bool, typer.Option("--evaluation", help="Also build what is for measuring only, marked as such.")
     ] = False,
@@ -49,6 +50,38 @@ def build(
     for picture, why in built.failures.items():
         show.warn(f"{picture} is left out: {why}")
     show.note(f"{out}: {built.samples} samples in {len(built.shards)} shards; terms in {out / builder.ATTRIBUTION}")
+
+
+@app.command()
+def scenes(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the shards.", show_default=False)],
+    count: Annotated[int, typer.Option("--count", help="How many scenes.", min=1)] = 1000,
+    clips: Annotated[bool, typer.Option("--clips", help="Clips with motion instead of pictures.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same scenes.", min=0)] = 0,
+    size: Annotated[int, typer.Option("--size", help="Side of the picture in pixels.", min=32)] = 224,
+    work: _Work = Path("runs/data"),
+    per_shard: Annotated[int, typer.Option("--per-shard", help="Samples in each shard.", min=1)] = 256,
+) -> None:
+    """Render captioned scenes of furniture as webdataset shards, with boxes, masks, depth and tracks.
+
+    Needs the extra `scenes` and EGL. Stopped, the same command goes on.
+
+    Example: midsight data scenes --out data/scenes --count 2000
+    """
+    from midsight.data.scenes import SceneOptions, write
+
+    stock = write.packaged_stock(work)
+    with show.progress() as bar:
+        task = bar.add_task("render", total=count)
+        built = write.build_scenes(
+            out, count, seed, stock=stock, clips=clips, options=SceneOptions(size=size), per_shard=per_shard,
+            progress=lambda done: bar.update(task, completed=done),
+        )  # fmt: skip
+    for reason, number in built.failures.items():
+        show.warn(f"{number} scenes are left out: {reason}")
+    for model, reason in built.unreadable_models.items():
+        show.warn(f"{model} cannot be used: {reason}")
+    show.note(f"{out}: {built.samples} samples in {len(built.shards)} shards; terms in {out / 'ATTRIBUTION.txt'}")
 
 
 @app.command()

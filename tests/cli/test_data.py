@@ -1,11 +1,15 @@
 """`midsight data`."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from midsight.cli.main import app
+from midsight.data.scenes import BuiltScenes, SceneOptions, write
 from tests.data import small_sets
 
 RUN = CliRunner()
@@ -59,3 +63,27 @@ def test_caption_by_the_scenes_own_words(tmp_path: Path) -> None:
     assert "1 edits are of no clip here: x" in result.stderr
     checked = RUN.invoke(app, ["data", "check", "--json", "--frames", "2", str(tmp_path / "out")])
     assert json.loads(checked.stdout)["samples"] == 2
+
+
+def test_scenes_hands_its_options_on_and_names_what_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def build_scenes(out: Path, count: int, seed: int, *, progress: Callable[[int], None], **rest: Any) -> BuiltScenes:
+        asked.update(rest, out=out, count=count, seed=seed)
+        progress(count)
+        return BuiltScenes((out / "scenes-000000.tar",), count - 1, {"no place for a table": 1}, {"chair.obj": "cut"})
+
+    monkeypatch.setattr(write, "packaged_stock", lambda root: ("stock", root))
+    monkeypatch.setattr(write, "build_scenes", build_scenes)
+    options = ["--count", "5", "--seed", "3", "--clips", "--size", "64", "--work", str(tmp_path / "w")]
+    result = RUN.invoke(app, ["data", "scenes", "--out", str(tmp_path), *options])
+    assert result.exit_code == 0, result.stderr
+    assert asked == {
+        "out": tmp_path, "count": 5, "seed": 3, "clips": True, "per_shard": 256,
+        "stock": ("stock", tmp_path / "w"), "options": SceneOptions(size=64),
+    }  # fmt: skip
+    assert "1 scenes are left out: no place for a table" in result.stderr
+    assert "chair.obj cannot be used: cut" in result.stderr
+    assert "4 samples in 1 shards" in result.stderr
