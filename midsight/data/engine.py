@@ -183,7 +183,7 @@ def write_captioned(
         with atomic_write(paths[-1]) as file, ShardWriter(file) as shard:
             for sample in itertools.chain((first,), itertools.islice(clips, per_shard - 1)):
                 record = _record(sample, said[sample.key], changes.get(sample.key), merge, max_words)
-                shard.add(f"{samples:08d}-{safe_key(Path(sample.key).stem)}", _files(sample, record))
+                shard.add(f"{samples:08d}-{safe_key(sample.key.rsplit(':', 1)[-1])}", _files(sample, record))
                 samples += 1
     for stale in set(out.glob("clips-*.tar")) - set(paths):  # of a run before more clips were taken out
         stale.unlink()

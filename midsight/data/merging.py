@@ -12,7 +12,7 @@ from midsight.data.samples import plain_caption
 MAX_WORDS = 60
 """Of a merged caption; about the 72 tokens that the largest published text tower reads."""
 
-_SAID = 0.7  # share of a sentence's words that were said before, above which it says nothing new
+_SAID = 0.8  # share of a sentence's words that were said before, above which it says nothing new
 _FUNCTION_WORDS = frozenset((
     "a", "an", "the", "is", "are", "was", "were", "be", "and", "or", "of", "in", "on", "at", "to", "with", "by", "from",
     "it", "its", "this", "that", "there", "as", "into", "while",
