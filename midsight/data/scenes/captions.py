@@ -25,6 +25,7 @@ _UNCOUNTED = frozenset((
     "wood logs", "kitchen tools", "folded clothes", "women's shoes", "sneakers", "orchids", "vertical shelves",
 ))  # fmt: skip
 _MASS = frozenset(("soap", "bamboo", "lucky bamboo"))
+_PEOPLE = ("man", "woman", "boy", "girl")
 _IRREGULAR = {
     "man": "men", "woman": "women", "knife": "knives", "shelf": "shelves", "bench": "benches", "dress": "dresses",
     "mouse": "mice", "loaf": "loaves", "child": "children", "fish": "fish", "deer": "deer", "bus": "buses",
@@ -184,7 +185,8 @@ _WORDS = {
 
 def _own_colour(model: FurnitureModel, albedo: Bytes) -> str | None:
     """Not told of people, nor of glass: the models' glass is opaque and grey."""
-    return None if "glass" in model.name or model.category == "Characters" else main_colour(albedo)
+    untold = "glass" in model.name or model.name.split()[-1] in _PEOPLE
+    return None if untold else main_colour(albedo)
 
 
 def _relation_text(relation: Relation, seen: Sequence[Seen]) -> str | None:

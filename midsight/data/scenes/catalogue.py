@@ -145,6 +145,13 @@ def attributions(models: Iterable[FurnitureModel]) -> str:
     return "".join(line + "\n" for line in sorted(lines))
 
 
+def texture_credit(path: Path, catalogue: Path) -> str:
+    """Whose picture a file of an unpacked catalogue is: the model's author where a note says, else the catalogue's."""
+    licence = "CC0-1.0" if "CC-0" in catalogue.name else "CC-BY-3.0"
+    author = _author(path, "") or catalogue.name
+    return f"Texture {path.relative_to(catalogue)}, by {author} ({catalogue.name}), {licence}"
+
+
 def _model(folder: Path, number: int, languages: dict[str, dict[str, str]], licence: str) -> FurnitureModel | None:
     fields = languages["en"]
 

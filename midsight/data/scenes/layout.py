@@ -116,6 +116,7 @@ class Stock:
     surfaces: tuple[Path, ...] = ()  # pictures for floors and walls
     grounds: tuple[Path, ...] = ()  # pictures for the ground outdoors
     skies: tuple[Path, ...] = ()  # panoramas or photographs
+    credits: tuple[str, ...] = ()  # whose surfaces and skies these are, one line each
 
     def __post_init__(self) -> None:
         if not any(_stands(model) for model in self.models):

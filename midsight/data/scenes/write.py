@@ -20,7 +20,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from midsight.data import packaged
-from midsight.data.scenes.catalogue import FurnitureModel, attributions, furniture_models
+from midsight.data.packages import fetch
+from midsight.data.scenes.catalogue import FurnitureModel, attributions, furniture_models, texture_credit
 from midsight.data.scenes.engine import SceneClip, SceneEngine, ScenePicture
 from midsight.data.scenes.layout import SceneOptions, Stock
 from midsight.data.scenes.meshes import Bytes, Floats
@@ -54,8 +55,13 @@ def packaged_stock(root: Path) -> Stock:
         tuple(path for path in paths if any(word in path.stem.lower() for word in words))
         for words in (_SURFACE, _GROUND)
     )
-    skies = tuple(picture.path for picture in packaged.photographs(root))
-    return Stock(tuple(furniture_models(root)), surfaces, grounds, skies)
+    photographs = packaged.photographs(root)
+    unpacked = fetch("sweethome3d-furniture", root) / "unpacked"
+    used = sorted({*surfaces, *grounds})
+    credits = [texture_credit(path, unpacked / path.relative_to(unpacked).parts[0]) for path in used]
+    credits += [f"Photograph {p.path.name}, by {p.author or p.source} ({p.source}), {p.licence}" for p in photographs]
+    skies = tuple(picture.path for picture in photographs)
+    return Stock(tuple(furniture_models(root)), surfaces, grounds, skies, tuple(credits))
 
 
 def build_scenes(
@@ -101,7 +107,7 @@ def build_scenes(
                 journal.append(done[path.name])
     used = [engine.stock.models[k] for k in sorted({k for path in shards for k in done[path.name]["models"]})]
     with atomic_write(out / "ATTRIBUTION.txt") as file:
-        file.write(attributions(used).encode())
+        file.write((attributions(used) + "".join(line + "\n" for line in stock.credits)).encode())
     failures = sum((Counter(done[path.name]["failures"]) for path in shards), Counter[str]())
     samples = sum(done[path.name]["samples"] for path in shards)
     return BuiltScenes(

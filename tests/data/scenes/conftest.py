@@ -76,7 +76,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[FurnitureModel]:
 
 @pytest.fixture(scope="session")
 def stock(models: list[FurnitureModel]) -> Stock:
-    return Stock(tuple(models), surfaces=(models[1].path.with_suffix(".png"),))
+    return Stock(
+        tuple(models), surfaces=(models[1].path.with_suffix(".png"),), credits=("Texture table.png, by Test Author",)
+    )
 
 
 @pytest.fixture(scope="session")

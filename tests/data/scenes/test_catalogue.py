@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from midsight.data.scenes import FurnitureModel, attributions, read_catalogue
+from midsight.data.scenes.catalogue import texture_credit
 from midsight.errors import InputError
 
 INDEX = "PluginFurnitureCatalog.properties"
@@ -52,6 +53,15 @@ def test_the_author_stands_beside_some_models(tmp_path: Path) -> None:
     (tmp_path / "BLENDSWAP_LICENSE.txt").write_text('Thank you for downloading "Lamp" by Priide\nReleased under\n')
     (lamp,) = catalogue(tmp_path, entry(1, "Lamp", "/a.obj"))
     assert attributions([lamp, lamp]) == f"Lamp, by Priide ({tmp_path.name}), CC-BY-3.0\n"
+
+
+def test_textures_are_credited(tmp_path: Path) -> None:
+    folder = tmp_path / "Some-CC-0" / "lamp"
+    folder.mkdir(parents=True)
+    credit = texture_credit(folder / "wood.jpg", tmp_path / "Some-CC-0")
+    assert credit == "Texture lamp/wood.jpg, by Some-CC-0 (Some-CC-0), CC0-1.0"
+    (folder / "BLENDSWAP_LICENSE.txt").write_text('Thank you for downloading "Lamp" by Priide\n')
+    assert "by Priide (Some-CC-0)" in texture_credit(folder / "wood.jpg", tmp_path / "Some-CC-0")
 
 
 def test_foreign_folders_are_refused(tmp_path: Path) -> None:

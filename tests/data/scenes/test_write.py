@@ -14,6 +14,7 @@ from PIL import Image
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from midsight.data.scenes import SceneEngine, SceneOptions, Stock, build_scenes, read_labels, scene_samples
+from midsight.data.scenes.layout import Placed
 from midsight.data.scenes.write import DEPTH_STEP, FLOW_STEP
 from midsight.errors import ConfigError, MediaError, OutputError
 
@@ -35,10 +36,12 @@ def test_pictures_in_shards(egl: None, stock: Stock, options: SceneOptions, tmp_
     assert [shard.name for shard in built.shards] == ["scenes-000000.tar", "scenes-000001.tar"]
     assert (built.samples, built.failures, built.unreadable_models) == (5, {}, {})
     assert done == [1, 2, 3, 4, 5]
+    placed: list[Placed] = []
     samples = [sample for shard in built.shards for sample in read_by_webdataset(shard)]
     with SceneEngine(stock, options, 5) as engine:
         for index, sample in enumerate(samples):
             picture = engine.picture(index)
+            placed += picture.scene.objects
             assert sample["__key__"] == picture.key
             assert sample["txt"].decode() in picture.captions
             pixels = np.asarray(Image.open(io.BytesIO(sample["jpg"]))).astype(int)
@@ -50,7 +53,10 @@ def test_pictures_in_shards(egl: None, stock: Stock, options: SceneOptions, tmp_
             assert np.abs(arrays["normals"] - picture.frame.normals).max() < 0.01
             np.testing.assert_array_equal(arrays["world_to_camera"], picture.frame.camera.world_to_camera())
             assert arrays["poses"].shape == (len(picture.scene.objects), 4, 4)
-    assert "Chair, by Test Author (test), CC0-1.0\n" in (tmp_path / "ATTRIBUTION.txt").read_text()
+    lines = (tmp_path / "ATTRIBUTION.txt").read_text().splitlines()
+    used = {o.model.names["en"] for o in placed}
+    assert lines[:-1] == sorted(f"{name}, by Test Author (test), CC0-1.0" for name in used)
+    assert lines[-1] == "Texture table.png, by Test Author"
 
 
 def test_records_carry_names_terms_and_shares(engine: SceneEngine) -> None:
