@@ -8,7 +8,7 @@
     ├── InputError (ValueError)             an argument of the wrong kind: labels, texts, sources
     ├── ShapeError (ValueError)             a tensor of the wrong shape or dtype
     ├── LayerError (IndexError)             a layer that the tower does not have
-    ├── TrainingError                       a training run that cannot go on: a loss that is no number, another run's state
+    ├── TrainingError                       a training run that cannot go on: a NaN loss, another run's state
     ├── OutputError                         a result that could not be written
     └── MissingDependencyError (ImportError)    an optional package that is not installed
 

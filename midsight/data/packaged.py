@@ -153,7 +153,7 @@ def furniture(root: Path) -> list[Picture]:
             unpack(archive, unpacked)
         lines = (unpacked / "PluginFurnitureCatalog.properties").read_text(encoding="latin-1").splitlines()
         fields = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-        licence = "CC0-1.0" if archive.stem.endswith("CC-0") else "CC-BY-3.0"
+        licence = _catalogue_licence(archive.stem)
         for key in [key for key in fields if key.startswith("icon#")]:
             number = key.removeprefix("icon#")
             path = unpacked / fields[key].strip().lstrip("/")
@@ -169,10 +169,15 @@ def textures(root: Path) -> list[Picture]:
     furniture(root)  # unpacks the catalogues
     folder = fetch("sweethome3d-furniture", root) / "unpacked"
     return [
-        Picture(path, "texture", (), "sweethome3d-furniture", "CC0-1.0" if "CC-0" in path.parts[-3] else "CC-BY-3.0")
+        Picture(path, "texture", (), "sweethome3d-furniture", _catalogue_licence(path.relative_to(folder).parts[0]))
         for path in sorted(folder.rglob("*.jp*g"))
         if path.stat().st_size > 15_000
     ]
+
+
+def _catalogue_licence(catalogue: str) -> str:
+    """By the package's copyright file: one catalogue is CC0, the others are CC-BY."""
+    return "CC0-1.0" if catalogue.endswith("CC-0") else "CC-BY-3.0"
 
 
 def emoji_key(code: str) -> str:
