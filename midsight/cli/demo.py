@@ -22,7 +22,7 @@ SENTENCES = (
     "an espresso in a cup",
     "a rocket on its launch pad",
     "a motorcycle in a garage",
-    "a Chinese temple seen across a square",
+    "a Chinese temple above a lake",
 )
 MAP_SIZE = 448  # feature pictures are made of larger inputs: more patches, finer pictures
 
