@@ -57,8 +57,8 @@ def running_tasks(root: Path = Path("/")) -> int:
 def keep_freed_memory() -> bool:
     """Let glibc keep freed memory for the next tensor instead of giving it back to the system each time.
 
-    Without this, every large activation is mapped, zeroed page by page and unmapped again, which costs small towers a
-    quarter of their time. Holds for the whole process; at most `KEPT_BYTES` stay unused.
+    Without this, every large activation is mapped, zeroed page by page and unmapped again, which small towers feel
+    most. Holds for the whole process; at most `KEPT_BYTES` stay unused.
 
     Returns:
         Whether the C library took the settings; False on systems without glibc.

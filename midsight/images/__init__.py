@@ -92,9 +92,8 @@ def load_image(
             uint8, uint16, bool, or floating point in [0, 1].
         limits: most pixels and most bytes; a file beyond them is refused before it is decoded.
         reduced_to: decode a JPEG at 1/2, 1/4 or 1/8 of its size, but at least twice this many pixels on the shorter
-            side. Only for pictures that are then resized to about `reduced_to` pixels. Mean difference after the
-            resize to 384 pixels, against full decoding: 0.2 of 255 on a photograph of 5 megapixels (and a quarter
-            less time), 0.7 on one of 2 (and no gain). Other formats are decoded in full.
+            side. Only for pictures that are then resized to about `reduced_to` pixels. What it gains and
+            what it changes stands in benchmarks/RESULTS.md, "JPEG to tensor". Other formats are decoded in full.
         scratch: memory for the decoded pixels; the result is then valid only until its next use.
 
     Returns:

@@ -1,6 +1,6 @@
 """Softmax attention for inference. The one place where a compiled kernel would go.
 
-On a CPU, torch's fused attention reaches a third of what oneDNN's matrix products reach, so scores are formed
+On a CPU, torch's fused attention is slower than oneDNN's matrix products with a softmax between, so scores are formed
 outright, a head or a few images at a time: the memory stays a few megabytes and the result is the same to rounding.
 Elsewhere torch's own kernel is used.
 """
