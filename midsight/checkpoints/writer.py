@@ -22,6 +22,7 @@ DTYPES = {  # safetensors' names
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
 }
 STORAGES = {  # torch.save's names
     torch.float64: "DoubleStorage",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from midsight.data.packages import PACKAGES, fetch, unpack
+from midsight.data.qt_resources import resources
 from midsight.errors import InputError, MissingDependencyError
 
 Kind = Literal["photograph", "texture", "drawing"]
@@ -93,6 +94,49 @@ def unseen_photographs(root: Path) -> list[Picture]:
     for name in _UNSEEN_WALLPAPERS:
         found += [(path, name) for path in _largest_of_each_folder(fetch(name, root))]
     return [Picture(path, "photograph", (), source, PACKAGES[source].licence) for path, source in found]
+
+
+@dataclass(frozen=True)
+class Everyday:
+    """A labelled photograph of an everyday thing, for measuring only."""
+
+    path: Path
+    name: str  # as people say it
+    kind: str  # a broad name for it
+    source: str
+
+
+def everyday(root: Path) -> list[Everyday]:
+    """Labelled photographs of animals, food, plants, tools, vehicles and buildings (measuring only).
+
+    Tux Paint's stamps are cut out, without a background; GCompris's pictures are whole photographs. Names and kinds
+    were given by looking at each picture; what is drawn, or shows what has no plain name, is left out.
+    """
+    stamps = fetch("tuxpaint-stamps-default", root) / "usr/share/tuxpaint/stamps"
+    folders = {"tuxpaint-stamps-default": stamps, "gcompris-qt-data": _unpacked_resources(root)}
+    with (Path(__file__).parent / "everyday.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = [Everyday(folders[r["package"]] / r["file"], r["name"], r["kind"], r["package"]) for r in rows]
+    for one in found:
+        if not one.path.exists():
+            raise InputError(f"{one.path} is not in package {one.source}; another version was fetched")
+    return found
+
+
+def _unpacked_resources(root: Path) -> Path:
+    """GCompris's photographs as files, one folder an activity."""
+    folder = fetch("gcompris-qt-data", root)
+    out = folder / "unpacked"
+    for name in ("categorization", "explore_farm_animals", "explore_world_animals"):
+        if (out / name).exists():
+            continue
+        part = out / f"{name}.part"
+        part.mkdir(parents=True, exist_ok=True)
+        for inside, data in resources(folder / "usr/share/gcompris-qt/rcc" / f"{name}.rcc"):
+            if inside.endswith(".webp"):
+                (part / Path(inside).name).write_bytes(data)
+        part.rename(out / name)
+    return out
 
 
 def emoji(root: Path) -> list[Picture]:

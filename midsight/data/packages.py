@@ -52,6 +52,8 @@ PACKAGES = {
         Package("plasma-workspace-wallpapers", "debian", "", "GPL, LGPL, CC-BY-SA", "KDE contributors", False),
         Package("mate-backgrounds", "debian", "", "GPL-2+, CC-BY-SA", "MATE contributors", False),
         Package("ukui-wallpapers", "debian", "", "CC-BY-SA-3.0", "UKUI contributors", False),
+        Package("tuxpaint-stamps-default", "debian", "", "GPL-2", "Tux Paint stamps, Bill Kendrick and others", False),
+        Package("gcompris-qt-data", "debian", "", "AGPL-3, CC-BY-SA", "GCompris contributors", False),
         Package("lomiri-wallpapers-20.04", "debian", "", "CC-BY-SA-3.0", "UBports contributors", False),
     )
 }

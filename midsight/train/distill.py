@@ -1,5 +1,9 @@
 """Teachers of distillation: a larger PE, or anything that embeds images and texts (PE paper, sections 2.4 and C.3)."""
 
+import importlib
+import re
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,6 +12,8 @@ from midsight import pe
 from midsight.checkpoints import open_pretrained
 from midsight.errors import ConfigError
 
+Teacher = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # media, token ids -> features (B, E) of both
+_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*:.*")
 
 class PairTeacher:
     """A frozen `pe.CLIP` that sees the student's batch at its own resolution.
@@ -32,13 +38,19 @@ class PairTeacher:
         return images, self.model.encode_text(texts)
 
 
-def open_teacher(source: str, device: torch.device, context_length: int) -> PairTeacher:
-    """A teacher from a published name, folder, checkpoint or repository.
+def open_teacher(source: str, device: torch.device, context_length: int) -> Teacher:
+    """A teacher from a published name, folder, checkpoint or repository, or one of the user's own.
+
+    Args:
+        source: the above; or `module:function:argument`, a function of an importable module that is called with the
+            argument (a text), the device and the student's context length, and returns a teacher.
 
     Raises:
-        ConfigError: it has no text tower, or reads fewer tokens than the student.
+        ConfigError: it has no text tower, reads fewer tokens than the student, or there is no such function.
         CheckpointError, UnknownModelError: its weights cannot be had.
     """
+    if _OWN.fullmatch(source):
+        return _own_teacher(source, device, context_length)
     found = open_pretrained(source)
     if found.text is None:
         raise ConfigError(f"loss.teacher: {source} has no text tower; name a pair such as PE-Core-G14-448")
@@ -50,3 +62,15 @@ def open_teacher(source: str, device: torch.device, context_length: int) -> Pair
     model = pe.CLIP(found.vision, found.text)
     model.load_state_dict(found.state_dict)
     return PairTeacher(model.to(device))
+
+
+def _own_teacher(source: str, device: torch.device, context_length: int) -> Teacher:
+    module, name, argument = source.split(":", 2)
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"loss.teacher: {module}:{name} cannot be imported ({error}); expected module:function:argument"
+        ) from error
+    teacher: Teacher = function(argument, device, context_length)
+    return teacher

@@ -8,6 +8,7 @@ import logging
 import sys
 from pathlib import Path
 
+from midsight.api.loading import pick_device
 from midsight.errors import MidsightError
 from midsight.train.embedded import run
 from midsight.train.embedded.recipe import read_recipe
@@ -20,11 +21,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and card")
     parser.add_argument("--work", type=Path, default=Path("runs/embedded"), help="packages, caches and finished stages")
     parser.add_argument("--recipe", type=Path, default=_RECIPE, help="settings, a TOML file")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda; of the text tower's training")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make training pictures")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        run.train(read_recipe(options.recipe), options.work, options.out)
+        device = str(pick_device(options.device))
+        run.train(read_recipe(options.recipe), options.work, options.out, device, options.workers)
     except MidsightError as error:
         sys.stderr.write(f"{error}\n")
         return 1

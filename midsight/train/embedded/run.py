@@ -1,4 +1,4 @@
-"""The stages in order: pictures, texts, space, text tower, vision tower, calibration, card."""
+"""The stages in order: words, text tower, start, training pictures and teacher, vision tower, calibration, card."""
 
 import json
 import logging
@@ -6,24 +6,35 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from midsight.checkpoints import save_pretrained
+from midsight.checkpoints import load_pretrained, save_pretrained
 from midsight.configs import PreprocessConfig
 from midsight.data import packaged
 from midsight.data.crops import CropMixer
 from midsight.data.packaged import Picture
-from midsight.pe import CLIP, TextTransformer, VisionTransformer
-from midsight.train.embedded import card, features, space, texts, tower, trunk, vocabulary
+from midsight.errors import TrainingError
+from midsight.pe import CLIP, TextTransformer
+from midsight.train.config import read_recipe
+from midsight.train.core import train_core
+from midsight.train.embedded import card, features, texts, tower, trunk, vocabulary
 from midsight.train.embedded.recipe import Recipe
+from midsight.train.embedded.samples import write_samples
 from midsight.train.embedded.sentences import SentenceEncoder
+from midsight.train.embedded.teacher import DRAWING, save_teacher
 from midsight.transforms import get_text_tokenizer
+from midsight.transforms.tokenizer import END_ID
 
-_CALIBRATION = 1000  # last samples of the cache, kept out of training
-Module = TypeVar("Module", bound=torch.nn.Module)
+VISION_RECIPE = "core_embedded"
+TEACHER = "midsight.train.embedded.teacher:open_words:{}"
+TABLE = "token_embedding.weight"
+_GAINS = 2048  # training pictures that the start's gains are taken from
+_CALIBRATION = 1000  # pictures behind the training pictures, for the logit scale
 log = logging.getLogger(__name__)
 
 
@@ -33,50 +44,32 @@ class Material:
 
     trunk: trunk.Trunk
     vocabulary: vocabulary.Vocabulary
-    cache: features.Cache  # training samples
-    held: features.Cache  # samples for calibration
-    pooled: Tensor  # stem features of the training samples (N, 1280)
-    shown: Tensor  # the drawing each shows (N,), -1 for none
+    mixer: CropMixer
 
 
-def train(config: Recipe, work: Path, out: Path) -> None:
-    """Train all of it into the folder `out`; finished stages found in `work` are used again."""
+def train(config: Recipe, work: Path, out: Path, device: str = "cpu", workers: int = 1) -> None:
+    """Train all of it into the folder `out`; finished stages found in `work` are used again.
+
+    Args:
+        device: of the text tower's training; the vision tower's is `run.device` of its recipe.
+        workers: processes that make training pictures.
+
+    Raises:
+        TrainingError: the vision tower's training was stopped; the same call goes on.
+    """
     torch.set_num_threads(1)
-    material = _material(config, work)
-    vocab = material.vocabulary
-    tokenizer = get_text_tokenizer(config.text.context_length)
-    shared = _stage(work / "space.pt", config, lambda: space.train_space(
-        config.space, material.trunk, vocab, material.pooled, material.shown, config.seed
-    ))  # fmt: skip
-    text = _stage(work / "text.pt", config, lambda: _text_tower(config, work, vocab, shared))
-    names = texts.encode_all(text, tokenizer, vocab.texts[: vocab.names])
-    pusher = space.Pusher(material.trunk, material.pooled[material.shown < 0])
-
-    def train_vision() -> VisionTransformer:
-        vision = tower.new_tower(config.tower, shared, material.trunk, config.mixture.size)
-        tower.train_tower(
-            config.tower, vision, material.trunk, shared, vocab, names, material.cache, pusher, config.seed
-        )
-        return vision
-
-    vision = _stage(work / "tower.pt", config, train_vision)
-    scale = calibrate(vision, material, names, config.seed)
-    _save(config, vision, text, scale, out)
-    card.write(out, config, packaged.photographs(work / "data"), packaged.furniture(work / "data"))
-
-
-def _material(config: Recipe, work: Path) -> Material:
     root = work / "data"
     drawings = training_drawings(root)
-    net = trunk.load_trunk(root)
     mixer = CropMixer(packaged.photographs(root), packaged.textures(root), drawings, config.mixture, config.seed)
-    cache = features.fill(net.stem, mixer, config.samples, work / "cache")
-    net.stem.to(memory_format=torch.contiguous_format)
-    used = features.Cache(cache.maps[:-_CALIBRATION], cache.drawings[:-_CALIBRATION])
-    held = features.Cache(cache.maps[-_CALIBRATION:], cache.drawings[-_CALIBRATION:])
-    vocab = vocabulary.build(root, drawings, config.phrases, config.seed)
-    shown = torch.from_numpy(used.drawings.copy()).long()
-    return Material(net, vocab, used, held, features.pooled(net.stem, used.maps), shown)
+    words = vocabulary.build(root, drawings, config.words, config.phrases, config.seed)
+    material = Material(trunk.load_trunk(root), words, mixer)
+    text = _stage(work / "text.pt", config, lambda: _text_tower(config, work, words, torch.device(device)))
+    start = _start(config, material, text, work / "start")
+    write_samples(mixer, names_of_photographs(words), config.samples, work / "samples", workers)
+    _teacher(config, material, work / "teacher")
+    vision = _vision(work, start)
+    save(config, material, vision, text, out)
+    card.write(out, config, packaged.photographs(root), packaged.furniture(root))
 
 
 def training_drawings(root: Path) -> list[Picture]:
@@ -88,27 +81,94 @@ def training_drawings(root: Path) -> list[Picture]:
     return emoji + packaged.clip_art(root) + packaged.furniture(root)
 
 
-def _text_tower(config: Recipe, work: Path, vocab: vocabulary.Vocabulary, shared: space.Space) -> TextTransformer:
+def names_of_photographs(words: vocabulary.Vocabulary) -> list[str]:
+    """The texts that photographs come with: names of one or two words."""
+    return [name for name in words.texts[: words.names] if name.count(" ") < 2]
+
+
+def _text_tower(
+    config: Recipe, work: Path, words: vocabulary.Vocabulary, device: torch.device
+) -> TextTransformer:  # fmt: skip
     torch.manual_seed(config.seed)
     tokenizer = get_text_tokenizer(config.text.context_length)
-    model = texts.new_tower(config.text, config.space.width, SentenceEncoder(work / "data"), tokenizer)
-    batches = texts.TextBatches(config.text, vocab, shared, torch.Generator().manual_seed(config.seed))
-    return texts.train_text(config.text, model, tokenizer, batches)
+    model = texts.new_tower(config.text, config.words.width)
+    spelled = [tokenizer.decode([i]).strip() or "." for i in range(END_ID - 1)]
+    texts.start_table(model, SentenceEncoder(work / "data")(spelled), config.text.table_std)
+    pools = (_flat(words.class_names), words.broad, _flat(words.captions))
+    data = texts.material(
+        tokenizer, words.texts, words.targets, words.words.classes, pools, config.text.longest
+    )  # fmt: skip
+    return texts.train_text(config.text, model, data.to(device), config.seed)
+
+
+def _flat(groups: list[list[int]]) -> Tensor:
+    return torch.tensor(sorted({row for group in groups for row in group}))
+
+
+def _start(config: Recipe, material: Material, text: TextTransformer, folder: Path) -> Path:
+    """The pair that the vision tower's training begins with, as a model folder."""
+    pixels = np.stack([material.mixer.sample(number).pixels for number in range(_GAINS)])
+    vision = tower.new_tower(
+        config.tower, material.vocabulary.words, material.trunk,
+        features.pooled(material.trunk.stem, pixels), config.mixture.size,
+    )  # fmt: skip
+    pair = CLIP(vision.config, text.text_config)
+    pair.visual.load_state_dict(vision.state_dict())
+    pair.load_state_dict(text.state_dict(), strict=False)
+    with torch.no_grad():
+        pair.logit_scale.copy_(torch.tensor(100.0).log())
+    preprocess = PreprocessConfig(image_size=config.mixture.size)
+    return save_pretrained(
+        folder, pair.state_dict(), name="embedded-start", vision=vision.config, text=text.text_config,
+        preprocess=preprocess, metadata={"seed": config.seed, "revision": revision()},
+    )  # fmt: skip
+
+
+def _teacher(config: Recipe, material: Material, folder: Path) -> None:
+    """Places of all texts that the training pictures come with."""
+    words = material.vocabulary
+    position = {text: row for row, text in enumerate(words.texts)}
+    captions = sorted({words.texts[row] for rows in words.captions for row in rows})
+    names = names_of_photographs(words)
+    said = [*names, *(DRAWING.format(caption) for caption in captions)]
+    rows = [position[text] for text in (*names, *captions)]
+    tokenizer = get_text_tokenizer(config.text.context_length)
+    drawings = torch.arange(len(said)) >= len(names)
+    save_teacher(folder, material.trunk, words.words, tokenizer(said), words.targets[rows], drawings)
+
+
+def _vision(work: Path, start: Path) -> dict[str, Tensor]:
+    """The vision tower's weights behind its training: `midsight train core core_embedded`."""
+    settings = {"data.source": work / "samples", "model.start": start, "loss.teacher": TEACHER.format(work / "teacher")}
+    recipe = read_recipe(VISION_RECIPE, [f"{key}={value}" for key, value in settings.items()])
+    outcome = train_core(recipe, work / "vision", resume=True, report=lambda record: log.info("vision: %s", record))
+    if not outcome.finished or outcome.model is None:
+        raise TrainingError(f"{work / 'vision'}: stopped after step {outcome.step}; the same command goes on")
+    state = load_pretrained(outcome.model, dtype=torch.float32).state_dict
+    return {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
 
 
 @torch.inference_mode()
-def calibrate(vision: VisionTransformer, material: Material, names: Tensor, seed: int) -> float:
-    """The logit scale under which probabilities over eight class names fit the trunk's best, on samples held out."""
-    maps = features.expand(
-        material.trunk.stem, torch.from_numpy(material.held.maps[material.held.drawings < 0]).float()
-    )
-    image = torch.nn.functional.normalize(tower.forward_maps(vision, maps), dim=-1)
-    answer = material.trunk.logits(maps.mean((2, 3)))
-    classes = space.class_matrix(names, material.vocabulary)
+def calibrate(material: Material, pair: CLIP, first: int, seed: int) -> float:
+    """The logit scale under which probabilities over eight class names fit the trunk's best.
+
+    Args:
+        first: number of the first sample of the mixer that nothing was trained on.
+    """
+    samples = [material.mixer.sample(first + number) for number in range(_CALIBRATION)]
+    pixels = np.stack([sample.pixels for sample in samples if sample.drawing < 0])
+    answer = material.trunk.logits(features.pooled(material.trunk.stem, pixels))
+    images = [F.normalize(pair.encode_image(features.normalised(pixels[i : i + 32])), dim=-1) for i in _starts(pixels)]
+    words = material.vocabulary
+    tokenizer = get_text_tokenizer(pair.context_length)
+    flat = sorted({row for rows in words.class_names for row in rows})
+    encoded = texts.encode_all(pair, tokenizer, [words.texts[row] for row in flat])
+    at = {row: number for number, row in enumerate(flat)}
+    classes = torch.stack([encoded[[at[row] for row in rows]].mean(0) for rows in words.class_names])
     generator = torch.Generator().manual_seed(seed)
     others = torch.rand(answer.shape, generator=generator).scatter(1, answer.argmax(1, keepdim=True), 2.0)
     rows = others.topk(8).indices  # the trunk's best and seven by lot
-    likeness = (image @ classes.T).gather(1, rows)
+    likeness = (torch.cat(images) @ F.normalize(classes, dim=-1).T).gather(1, rows)
     target = answer.gather(1, rows).softmax(-1)
     scales = [float(s) for s in range(5, 101)]
     losses = [-(target * (s * likeness).log_softmax(-1)).sum(-1).mean().item() for s in scales]
@@ -117,21 +177,34 @@ def calibrate(vision: VisionTransformer, material: Material, names: Tensor, seed
     return best
 
 
-def _save(config: Recipe, vision: VisionTransformer, text: TextTransformer, scale: float, out: Path) -> None:
-    pair = CLIP(vision.config, text.text_config)
-    pair.visual.load_state_dict(vision.state_dict())
+def _starts(pixels: np.ndarray[Any, Any]) -> range:
+    return range(0, len(pixels), 32)
+
+
+def save(config: Recipe, material: Material, vision: dict[str, Tensor], text: TextTransformer, out: Path) -> None:
+    """The pair as it ships: half precision, and the token table, which is most of the text tower, in 8-bit floats."""
+    described = tower.config_of(config.tower, material.vocabulary.words, material.trunk, config.mixture.size)
+    pair = CLIP(described, text.text_config).eval()
+    pair.visual.load_state_dict(vision)
     pair.load_state_dict(text.state_dict(), strict=False)
+    scale = calibrate(material, pair, config.samples, config.seed)
     with torch.no_grad():
         pair.logit_scale.copy_(torch.tensor(scale).log())
+    state = {key: value.half() if value.ndim else value for key, value in pair.state_dict().items()}
+    state[TABLE] = state[TABLE].to(torch.float8_e4m3fn)
     save_pretrained(
         out,
-        pair.state_dict(),
+        state,
         name="embedded",
-        vision=vision.config,
+        vision=described,
         text=text.text_config,
         preprocess=PreprocessConfig(image_size=config.mixture.size),
-        metadata={"seed": config.seed, "revision": revision(), "recipe": asdict(config)},
-        dtype=torch.float16,
+        metadata={
+            "seed": config.seed,
+            "revision": revision(),
+            "recipe": asdict(config),
+            "vision_recipe": asdict(read_recipe(VISION_RECIPE)),
+        },
     )
 
 
@@ -148,10 +221,10 @@ def revision() -> str:
     return head + ("+" if changed else "")
 
 
-def _stage(path: Path, config: Recipe, make: Callable[[], Module]) -> Module:
+def _stage(path: Path, config: Recipe, make: Callable[[], nn.Module]) -> Any:
     """The module of a finished stage, or made now and kept. Stages of other settings are made anew."""
     name = path.stem
-    wanted: dict[str, Any] = {"seed": config.seed, "samples": config.samples, name: asdict(getattr(config, name))}
+    wanted: dict[str, Any] = {"seed": config.seed, "words": asdict(config.words), name: asdict(getattr(config, name))}
     note = path.with_suffix(".json")
     if path.exists() and note.exists() and json.loads(note.read_text()) == wanted:
         log.info("%s: taken from %s", name, path)

@@ -1,10 +1,11 @@
-"""The text tower: PE's own, small, distilled from the sentence encoder as the shared space sees it.
+"""The text tower: PE's own, small, distilled until it puts each text where the shared space has it.
 
 Its token table starts from the sentence encoder's view of each token's spelling, reduced to the tower's width; the
 table is most of the tower, and so it knows rare words before the first step.
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,16 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midsight.configs import PETextConfig
+from midsight.errors import ConfigError
 from midsight.pe import TextTransformer
 from midsight.tasks.templates import get_templates
-from midsight.train.embedded.sentences import SentenceEncoder
-from midsight.train.embedded.space import Space
-from midsight.train.embedded.vocabulary import Vocabulary
-from midsight.transforms.tokenizer import END_ID, TextTokenizer
+from midsight.transforms.tokenizer import END_ID, START_ID, TextTokenizer
 
-_PLAIN = (
-    "{c}", "a {c}", "{c}.", "a photo of a {c}.", "a picture of a {c}", "the {c}", "an image of {c}", "a {c} emoji",
-    "a drawing of a {c}", "clip art of a {c}", "a photo of {c}", "a video of a {c}.",
+PLAIN = (
+    "{c}", "a {c}", "an {c}", "{c}.", "a photo of a {c}.", "a photo of a {c}", "a picture of a {c}", "the {c}",
+    "an image of {c}", "a {c} emoji", "a drawing of a {c}", "clip art of a {c}", "a photo of {c}", "this is a {c}",
+    "a video of a {c}.", "a video of {c}", "there is a {c} in the picture", "{c}, a type of thing",
 )  # fmt: skip
 log = logging.getLogger(__name__)
 
@@ -31,111 +31,175 @@ log = logging.getLogger(__name__)
 class TextConfig:
     """The tower and its distillation."""
 
-    width: int = 192
-    heads: int = 3
+    width: int = 320
+    heads: int = 5
     layers: int = 4
     context_length: int = 32
-    steps: int = 3000
-    batch: int = 512
-    lr: float = 1e-3
+    steps: int = 8000
+    batch: int = 2048
+    lr: float = 2e-3
+    weight_decay: float = 0.01
     table_std: float = 0.1  # of the token table at the start
-    class_share: float = 0.25  # share of each batch that are names of the thousand classes
-    caption_share: float = 0.2  # share that are captions of drawings
-    templated: float = 0.5  # share of batches in which every text stands in a template
-    relations: float = 1.0  # weight of the likenesses inside a batch, beside the cosine to the target
+    longest: int = 24  # tokens of a text in training, with both ends
+    class_share: float = 0.1  # share of each batch that are names of the thousand classes
+    broad_share: float = 0.05  # and names that cover several
+    caption_share: float = 0.1  # and captions of drawings
+    bare: float = 0.3  # share of texts that stand alone; the others stand in a template
+    pictures: int = 512  # made-up pictures a step, for each of which the texts are ranked
+    ranking: float = 1.0  # weight of that, beside ten times one minus the cosine to each text's place
+    scale: float = 100.0  # of its logits
 
 
-def new_tower(
-    config: TextConfig, output_dim: int, encoder: SentenceEncoder, tokenizer: TextTokenizer
-) -> TextTransformer:
-    """The untrained tower with its token table filled."""
-    tower = empty_tower(config, output_dim)
-    spelled = [tokenizer.decode([i]).strip() or "." for i in range(END_ID - 1)]
-    vectors = encoder(spelled)
-    vectors = vectors - vectors.mean(0)
-    _, _, axes = torch.linalg.svd(vectors.T @ vectors)
-    table = vectors @ axes[: config.width].T
+@dataclass(frozen=True)
+class Material:
+    """What the tower learns, as tensors that fit on a device."""
+
+    tokens: Tensor  # int32 (N, L), pieces of each text without both ends, 0 behind them
+    targets: Tensor  # float16 (N, width), unit rows
+    classes: Tensor  # float32 (1000, width), see `words.Words`
+    of_classes: Tensor  # positions of the class names,
+    of_broad: Tensor  # of names that cover several,
+    of_captions: Tensor  # of captions of drawings
+    before: Tensor  # int32 (T, 12), pieces of each template before the name, 0 behind them
+    after: Tensor  # int32 (T, 12), and after it
+
+    def to(self, device: torch.device) -> "Material":
+        return Material(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+def material(
+    tokenizer: TextTokenizer,
+    texts: Sequence[str],
+    targets: Tensor,
+    classes: Tensor,
+    pools: tuple[Tensor, Tensor, Tensor],
+    longest: int,
+) -> Material:
+    """Texts and templates as token ids; `pools` are the positions of class names, broad names and captions."""
+    templates = [template.split("{c}") for template in (*PLAIN, *get_templates("imagenet1k"))]
+    sides = [_pieces(tokenizer, [template[side].strip() for template in templates], 12) for side in (0, 1)]
+    pieces = torch.cat([_pieces(tokenizer, texts[i : i + 4096], longest - 2) for i in range(0, len(texts), 4096)])
+    return Material(pieces, targets.half(), classes, *pools, *sides)
+
+
+def _pieces(tokenizer: TextTokenizer, texts: Sequence[str], length: int) -> Tensor:
+    """int32 (N, length): ids between both ends, 0 behind them."""
+    tokens = tokenizer(list(texts))[:, 1:].int()
+    tokens[tokens == END_ID] = 0
+    return tokens[:, :length].contiguous()
+
+
+def put_together(parts: Sequence[Tensor], longest: int) -> Tensor:
+    """int64 (B, longest): the parts (B, ·) of each text one behind the other, zeros left out, between both ends.
+
+    Pieces of CLIP's vocabulary never cross a blank, so the ids of "a photo of a" and "tabby" are those of the whole.
+    """
+    joined = torch.cat(parts, 1).long()
+    order = (joined == 0).byte().argsort(dim=1, stable=True)  # what is there moves to the front
+    joined = joined.gather(1, order)[:, : longest - 2]
+    joined = F.pad(joined, (1, 1))
+    joined[:, 0] = START_ID
+    ends = (joined != 0).sum(1, keepdim=True)
+    return joined.scatter(1, ends, END_ID)
+
+
+def start_table(tower: TextTransformer, spelled: Tensor, std: float) -> None:
+    """Fill the token table with sentence embeddings (M, 384) of what the first M ids spell, in its own width."""
+    vectors = spelled - spelled.mean(0)
+    axes = torch.linalg.eigh(vectors.T @ vectors).eigenvectors.flip(1)
+    table = vectors @ axes[:, : tower.text_config.width]
     with torch.no_grad():
-        tower.token_embedding.weight[: len(table)] = table * (config.table_std / table.std())
-    return tower
+        tower.token_embedding.weight[: len(table)] = table * (std / table.std())
 
 
-def empty_tower(config: TextConfig, output_dim: int) -> TextTransformer:
-    """The tower by its configuration."""
+def new_tower(config: TextConfig, output_dim: int) -> TextTransformer:
+    """The untrained tower.
+
+    Raises:
+        ConfigError: a tower narrower than its output, whose embeddings would not fill the space.
+    """
+    if config.width < output_dim:
+        raise ConfigError(f"text.width {config.width} is less than the {output_dim} dimensions of the space")
     return TextTransformer(PETextConfig(config.context_length, config.width, config.heads, config.layers, output_dim))
-
-
-def encode(tower: TextTransformer, tokenizer: TextTokenizer, texts: Sequence[str]) -> Tensor:
-    """Unit embeddings (N, width) of texts, without the columns that only pad."""
-    tokens = tokenizer(list(texts))
-    longest = int((tokens == END_ID).int().argmax(1).max()) + 1
-    return F.normalize(tower(tokens[:, :longest]).float(), dim=-1)
 
 
 @torch.inference_mode()
 def encode_all(tower: TextTransformer, tokenizer: TextTokenizer, texts: Sequence[str]) -> Tensor:
-    """As `encode` for any number of texts, those of like length together."""
+    """Unit embeddings (N, width) of any number of texts, those of like length together."""
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     result = torch.empty(len(texts), tower.text_config.output_dim)
     for start in range(0, len(order), 512):
         rows = order[start : start + 512]
-        result[rows] = encode(tower, tokenizer, [texts[i] for i in rows])
+        tokens = tokenizer([texts[i] for i in rows])
+        longest = int((tokens == END_ID).int().argmax(1).max()) + 1
+        result[rows] = F.normalize(tower(tokens[:, :longest]).float(), dim=-1)
     return result
 
 
 class TextBatches:
-    """Draws texts and their targets: class names and captions more often than the rest, bare or in templates."""
+    """Draws texts and their places: class names, broad names and captions more often than the rest."""
 
-    def __init__(self, config: TextConfig, vocabulary: Vocabulary, space: Space, generator: torch.Generator) -> None:
-        self.config, self.texts, self.generator = config, vocabulary.texts, generator
-        self.targets = torch.cat([space.text(part) for part in vocabulary.sentences.split(4096)])
-        self.classes = torch.tensor(sorted({i for each in vocabulary.class_names for i in each}))
-        self.broad = vocabulary.broad.nonzero()[:, 0]
-        self.captions = torch.tensor(sorted({i for each in vocabulary.captions for i in each}))
-        self.templates = (*_PLAIN, *get_templates("imagenet1k"))
+    def __init__(self, config: TextConfig, material: Material, seed: int) -> None:
+        self.config, self.material = config, material
+        self.device = material.tokens.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
 
-    def __call__(self) -> tuple[list[str], Tensor]:
-        size = self.config.batch
-        classes, captions = int(size * self.config.class_share), int(size * self.config.caption_share)
-        pools = ((self.classes, classes), (self.broad, size // 16), (self.captions, captions))
-        rows = torch.cat([pool[self._draw(len(pool), count)] for pool, count in pools])
-        rows = torch.cat((rows, self._draw(len(self.texts), size - len(rows)))).unique()
-        texts = [self.texts[row] for row in rows.tolist()]
-        if torch.rand(1, generator=self.generator).item() < self.config.templated:
-            lots = self._draw(len(self.templates), len(texts)).tolist()
-            texts = [self.templates[lot].replace("{c}", text) for lot, text in zip(lots, texts, strict=True)]
-        return texts, self.targets[rows]
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        """Token ids (B, longest) and unit rows (B, width)."""
+        config, data, size = self.config, self.material, self.config.batch
+        counts = [int(size * share) for share in (config.class_share, config.broad_share, config.caption_share)]
+        pools = zip((data.of_classes, data.of_broad, data.of_captions), counts, strict=True)
+        rows = torch.cat([
+            *(pool[self._draw(len(pool), count)] for pool, count in pools),
+            self._draw(len(data.tokens), size - sum(counts)),
+        ])  # fmt: skip
+        lots = self._draw(len(data.before), size)
+        bare = torch.rand(size, 1, generator=self.generator, device=self.device) < config.bare
+        before, after = (side[lots].masked_fill(bare, 0) for side in (data.before, data.after))
+        return put_together((before, data.tokens[rows], after), config.longest), data.targets[rows].float()
+
+    def pictures(self) -> Tensor:
+        """Unit rows (pictures, width) of made-up pictures: one class mostly, a few others beside it."""
+        config, data = self.config, self.material
+        lots = self._draw(len(data.classes), config.pictures * 4).view(-1, 4)
+        shares = torch.rand(config.pictures, 4, generator=self.generator, device=self.device).square()
+        shares[:, 0] += 1
+        return F.normalize((shares[..., None] * data.classes[lots]).sum(1), dim=-1)
 
     def _draw(self, below: int, count: int) -> Tensor:
-        return torch.randint(below, (count,), generator=self.generator)
+        return torch.randint(below, (count,), generator=self.generator, device=self.device)
 
 
-def train_text(
-    config: TextConfig, tower: TextTransformer, tokenizer: TextTokenizer, batches: TextBatches
-) -> TextTransformer:
-    """Distil: cosine to the target of each text, and the likenesses of all texts of a batch."""
+def train_text(config: TextConfig, tower: TextTransformer, data: Material, seed: int) -> TextTransformer:
+    """Distil, on the device that `data` is on: each text to its place, and texts ranked as there for any picture."""
+    tower = tower.to(data.tokens.device).train()
+    batches = TextBatches(config, data, seed)
     decayed = [p for p in tower.parameters() if p.ndim > 1]
     plain = [p for p in tower.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, config.lr, betas=(0.9, 0.98))
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, config.lr, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps, pct_start=0.05)
+    start = time.perf_counter()
     for step in range(config.steps):
-        texts, target = batches()
-        with torch.autocast("cpu", torch.bfloat16):
-            embedded = encode(tower, tokenizer, texts)
+        tokens, target = batches()
+        with torch.autocast(data.tokens.device.type, torch.bfloat16):
+            embedded = tower(tokens)
+        embedded = F.normalize(embedded.float(), dim=-1)
         cosine = 1 - (embedded * target).sum(-1).mean()
-        relations = _relations(embedded, target)
+        ranking = _ranking(batches.pictures(), embedded, target, config.scale)
         optimiser.zero_grad()
-        (10 * cosine + config.relations * relations).backward()
+        (10 * cosine + config.ranking * ranking).backward()
         torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if step % 50 == 0 or step == config.steps - 1:
-            log.info("text %d: 1 - cosine %.4f, relations %.4f", step, cosine.item(), relations.item())
-    return tower.eval()
+        if step % 100 == 0 or step == config.steps - 1:
+            spent = time.perf_counter() - start
+            log.info("text %d: 1 - cosine %.4f, ranking %.4f, %.0f s", step, cosine.item(), ranking.item(), spent)
+    return tower.eval().cpu()
 
 
-def _relations(embedded: Tensor, target: Tensor) -> Tensor:
-    """KL between the softmax of likenesses to the other texts' targets, in the tower and in the target space."""
-    wanted = (20 * target @ target.T).softmax(-1)
-    return F.kl_div((20 * embedded @ target.T).log_softmax(-1), wanted, reduction="batchmean")
+def _ranking(pictures: Tensor, embedded: Tensor, target: Tensor, scale: float) -> Tensor:
+    """KL between the softmax over texts that each picture gives, by the tower and by the texts' places."""
+    wanted = (scale * pictures @ target.T).log_softmax(-1)
+    found = (scale * pictures @ embedded.T).log_softmax(-1)
+    return F.kl_div(found, wanted, reduction="batchmean", log_target=True)

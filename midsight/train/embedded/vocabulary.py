@@ -1,8 +1,7 @@
-"""The texts that the text tower learns, and how much each ImageNet class is an example of each name.
+"""The texts that the text tower learns, and where each of them lies in the shared space.
 
 Names come from WordNet (the nouns that ImageNet's 22k synsets use, which are the things that can be seen), emoji,
-clip art and furniture; phrases are put together from them. `affinity` is what ties names to pictures: a class
-counts fully for the names above it (a tabby is a cat, a mammal, an animal), and a little for names near it.
+clip art and furniture; phrases are put together from them. See `words` for what a text's place says.
 """
 
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from midsight.data.packaged import Picture
@@ -19,6 +19,7 @@ from midsight.data.packages import fetch
 from midsight.data.wordnet import WordNet
 from midsight.errors import MissingDependencyError
 from midsight.train.embedded.sentences import SentenceEncoder
+from midsight.train.embedded.words import Words, WordsConfig, build_words, of_meanings, of_neighbours, relatives
 
 _ADJECTIVES = (
     "red", "blue", "green", "yellow", "black", "white", "brown", "pink", "orange", "grey", "small", "big", "old", "new",
@@ -39,18 +40,15 @@ _TOO_WIDE = (
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Texts with their sentence embeddings; the first `names` of them have an affinity to the ImageNet classes."""
+    """Texts, where each lies in the shared space, and which of them name classes and drawings."""
 
     texts: list[str]
-    sentences: Tensor  # (N, 384), unit rows
-    affinity: Tensor  # (names, 1000), in [0, 1]
+    names: int  # the first so many are names that WordNet knows
+    targets: Tensor  # (N, width), unit rows
+    words: Words
     class_names: list[list[int]]  # for each class, the positions of its own names
-    broad: Tensor  # (names,), bool: names that cover two classes or more
+    broad: Tensor  # positions of the names that cover two classes or more
     captions: list[list[int]]  # for each drawing, the positions of its captions
-
-    @property
-    def names(self) -> int:
-        return len(self.affinity)
 
 
 def imagenet_synsets() -> list[str]:
@@ -58,11 +56,11 @@ def imagenet_synsets() -> list[str]:
     return list(_timm_info().label_names())
 
 
-def build(root: Path, drawings: Sequence[Picture], phrases: int, seed: int) -> Vocabulary:
+def build(root: Path, drawings: Sequence[Picture], config: WordsConfig, phrases: int, seed: int) -> Vocabulary:
     """The vocabulary over the packaged data below `root`.
 
     Args:
-        drawings: captioned pictures, in the order of the feature cache.
+        drawings: captioned pictures; their order is that of `captions`.
         phrases: how many put-together phrases to add.
         seed: draws the phrases.
 
@@ -72,26 +70,54 @@ def build(root: Path, drawings: Sequence[Picture], phrases: int, seed: int) -> V
     wordnet = WordNet(fetch("wordnet-base", root) / "usr/share/wordnet")
     classes = imagenet_synsets()
     covered = {s: c for s, c in wordnet.below(classes).items() if not set(wordnet.synsets[s].names) & set(_TOO_WIDE)}
-    meanings = _meanings(wordnet, set(_visible_synsets()) | set(covered), set(classes))
-    captions = [[caption.lower() for caption in d.captions if caption] for d in drawings]
-    extra = sorted({c for each in captions for c in each} - set(meanings))
-    names = [*meanings, *extra]
-    texts = [*names, *_phrases(names, phrases, np.random.default_rng(seed))]
-    sentences = SentenceEncoder(root)(texts)
-    position = {text: index for index, text in enumerate(names)}
-    exact = torch.zeros(len(names), len(classes))
-    for name, synsets in meanings.items():
-        for synset in synsets:
-            exact[position[name], list(covered.get(synset, ()))] = 1.0
+    synsets = sorted((set(_visible_synsets()) | set(covered)) & set(wordnet.synsets))
+    meanings = _meanings(wordnet, set(synsets), set(classes))
+    encoder = SentenceEncoder(root)
+    names = list(meanings)
+    sentences = _named(encoder, names)
+    position = {name: row for row, name in enumerate(names)}
     class_names = [[position[n.lower()] for n in wordnet.synsets[s].names if n.lower() in position] for s in classes]
+    table = relatives(wordnet, synsets, classes)
+    known = of_meanings(meanings, {s: row for row, s in enumerate(synsets)}, table)
+
+    captions = [[caption.lower() for caption in d.captions if caption] for d in drawings]
+    others = sorted({c for each in captions for c in each} - set(names))
+    plurals = {_plural(name): name for name in names if _plural(name) not in position}
+    parts, put = _phrases(names, phrases, np.random.default_rng(seed))
+    of_others = _named(encoder, others)
+    alike = F.normalize(torch.stack([sentences[rows].mean(0) for rows in class_names]), dim=-1)
+    rows_of_plurals = torch.tensor([position[name] for name in plurals.values()])
+    profiles = torch.cat((
+        known + config.likeness * sentences @ alike.T,
+        of_neighbours(config, of_others, sentences, known) + config.likeness * of_others @ alike.T,
+        known[rows_of_plurals] + config.likeness * sentences[rows_of_plurals] @ alike.T,
+        known[parts].mean(1) + config.likeness * encoder(put) @ alike.T,
+    ))  # fmt: skip
+    words = build_words(config, profiles[: len(names)])
+    texts = [*names, *others, *plurals, *put]
+    position = {text: row for row, text in enumerate(texts)}
+    wide = [row for row, name in enumerate(names) if sum(len(covered.get(s, ())) for s in meanings[name]) >= 2]
     return Vocabulary(
         texts,
-        sentences,
-        _with_neighbours(exact, sentences[: len(names)], class_names),
+        len(names),
+        torch.cat([words.text(part) for part in profiles.split(8192)]),
+        words,
         class_names,
-        (exact.sum(1) >= 2),
+        torch.tensor(wide),
         [[position[c] for c in each] for each in captions],
     )
+
+
+def _named(encoder: SentenceEncoder, names: Sequence[str]) -> Tensor:
+    """Unit rows (N, 384) of names, bare and as what a photograph shows."""
+    return F.normalize(encoder(names) + encoder([f"a photo of a {name}" for name in names]), dim=-1)
+
+
+def _plural(name: str) -> str:
+    """Of an English noun, by the regular rule."""
+    if name.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{name}es"
+    return f"{name[:-1]}ies" if name.endswith("y") and name[-2:-1] not in tuple("aeiou ") else f"{name}s"
 
 
 def _meanings(wordnet: WordNet, wanted: set[str], classes: set[str]) -> dict[str, list[str]]:
@@ -106,25 +132,19 @@ def _meanings(wordnet: WordNet, wanted: set[str], classes: set[str]) -> dict[str
     return found
 
 
-def _with_neighbours(exact: Tensor, sentences: Tensor, class_names: list[list[int]]) -> Tensor:
-    """Fill the rows of names without any class by likeness of meaning, at most 0.5: a giraffe is a bit of a zebra."""
-    centre = torch.stack([sentences[rows].mean(0) for rows in class_names])
-    near = (sentences @ torch.nn.functional.normalize(centre, dim=-1).T).clamp(min=0)
-    return torch.where((exact.sum(1) == 0)[:, None], 0.5 * near**4, exact)
-
-
-def _phrases(names: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
-    """Phrases such as "a red toaster", "a fox on a sofa", "a fox running"."""
-    phrases = []
+def _phrases(names: Sequence[str], count: int, rng: np.random.Generator) -> tuple[Tensor, list[str]]:
+    """Phrases such as "a red toaster", "a fox on a sofa", "a fox running", and the two names each is about (N, 2)."""
+    phrases, parts = [], []
     for kind, first, second in zip(rng.integers(0, 3, count), *rng.integers(0, len(names), (2, count)), strict=True):
         a, b = names[first], names[second]
+        parts.append((first, second if kind == 1 else first))
         if kind == 0:
             phrases.append(f"{rng.choice(_ADJECTIVES)} {a}")
         elif kind == 1:
             phrases.append(str(rng.choice(_LINKS)).format(a=a, b=b))
         else:
             phrases.append(f"{a} {rng.choice(_VERBS)}")
-    return phrases
+    return torch.tensor(np.array(parts)), phrases
 
 
 def _visible_synsets() -> list[str]:
