@@ -12,7 +12,7 @@ from midsight.files import atomic_write
 FINE = 3  # drawn so many times larger, then reduced: smooth lines
 INK, GREY, LIGHT = "#222222", "#777777", "#dddddd"
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#884400", "#000000")
-MARGIN = (58, 34, 14, 58)  # left, top, right, bottom of a panel, pixels
+MARGIN = (58, 34, 14, 76)  # left, top, right, bottom of a panel, pixels
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _draw(panel: Panel, draw: ImageDraw.ImageDraw, left: int, width: int, height
     for place, label in enumerate(panel.labels):
         draw.text((x(place), box[3] + FINE * 5), label, GREY, _font(11), anchor="ma")
     names = _bars(panel, draw, slot, x, y) + _lines(panel, draw, len(panel.bars), x, y)
-    _legend(draw, names, box[0], height - FINE * 32, width - margins[0])
+    _legend(draw, names, box[0], height - FINE * 50, width - margins[0])
 
 
 def _bars(

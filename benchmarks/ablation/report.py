@@ -62,8 +62,9 @@ def student(freedom: int) -> float:
     """97.5 % of Student's distribution."""
     if freedom <= len(_STUDENT):
         return _STUDENT[freedom - 1]
-    z = NormalDist().inv_cdf(0.975)  # Cornish and Fisher's expansion; right to 0.001 from 10 on
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    z = NormalDist().inv_cdf(0.975)  # Cornish and Fisher's expansion; right to 0.001 from 11 on
+    parts = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return z + sum(part / freedom**power for power, part in enumerate(parts, start=1))
 
 
 class Results:

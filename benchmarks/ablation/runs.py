@@ -142,20 +142,25 @@ def one(config: TrainConfig, place: tuple[int, int]) -> Run:
     assert _pictures is not None
     records: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="ablation-") as folder:
-        start = time.perf_counter()
         outcome = train_core(
             config, folder, report=lambda record: records.append(dict(record)), resident=_pictures.resident()
         )
-        trained = time.perf_counter()
         if outcome.model is None:
             raise TrainingError(f"stopped at step {outcome.step} of the optimiser")
         model = load(outcome.model, config.run.device)
         figures = measure(model, _pictures)
-    spent = {"seconds": trained - start, "seconds_measuring": time.perf_counter() - trained}
-    speed = [{key: record[key] for key in ("step", "loss", "image_size", "samples_per_second")} for record in records]
-    where = torch.cuda.get_device_name() if config.run.device != "cpu" else "cpu"
-    what = {"seed": place[0], "step": place[1], "config": config.digest(), "budget": asdict(budget(config))}
-    return what | spent | figures | {"log": speed, "device": where, "torch": torch.__version__}
+    cost, where = budget(config), "cpu" if config.run.device == "cpu" else torch.cuda.get_device_name()
+    what = {"seed": place[0], "step": place[1], "config": config.digest(), "budget": asdict(cost)}
+    log = [{key: record[key] for key in ("step", "loss", "image_size", "samples_per_second")} for record in records]
+    more = {"seconds": loop_seconds(log, cost.batch), "device": where, "torch": torch.__version__, "log": log}
+    return what | figures | more
+
+
+def loop_seconds(log: Sequence[Run], batch: int) -> float:
+    """Time of the optimiser's steps alone, without what surrounds them."""
+    steps = [0, *(record["step"] for record in log)]
+    pairs = zip(log, steps, strict=False)
+    return sum((record["step"] - before) * batch / record["samples_per_second"] for record, before in pairs)
 
 
 def load(folder: Path, device: str) -> pe.CLIP:
