@@ -76,7 +76,8 @@ class Encoder:
 
 def zero_shot(encoder: Encoder, pictures: Pictures, split: str) -> Figure:
     """Top-1 over the names of all trained concepts, or of all that were not trained."""
-    names = sorted({r.name for r in pictures.of("new" if "new" in split else "train", grouped=True).records})
+    among = "new" if "new" in split else "train"
+    names = sorted({record.name for record in pictures.records if record.split == among and record.group})
     shown = pictures.of(split)
     targets = torch.tensor([names.index(record.name) for record in shown.records])
     found = classification(encoder.images(shown.pixels) @ encoder.texts(names).T, targets)

@@ -10,6 +10,7 @@ Sources: PE paper, tables 18 to 20; timm's LAMB.
 
 import math
 from collections.abc import Iterable
+from inspect import signature
 from typing import Any
 
 import torch
@@ -68,7 +69,9 @@ def build_optimizer(
     except ImportError as error:
         raise MissingDependencyError("LAMB comes from timm: pip install 'midsight[train]'") from error
     # Clipping is done by clip_gradients, which also knows sharded gradients.
-    return Lamb(groups_in_order, lr=config.lr, betas=config.betas, eps=config.eps, max_grad_norm=None, foreach=together)
+    # Older versions know no `foreach` and do without it.
+    kept = {"foreach": together} if "foreach" in signature(Lamb).parameters else {}
+    return Lamb(groups_in_order, lr=config.lr, betas=config.betas, eps=config.eps, max_grad_norm=None, **kept)
 
 
 def _on_gpu(parameter: Tensor) -> bool:
