@@ -15,7 +15,7 @@ import sys  # noqa: E402
 from collections.abc import Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from benchmarks.ablation import report, runs, steps  # noqa: E402
+from benchmarks.ablation import report, results, runs, steps  # noqa: E402
 from benchmarks.ablation.data import pack  # noqa: E402
 from midsight.errors import MidsightError  # noqa: E402
 
@@ -77,7 +77,7 @@ def tell(result: runs.Run | str) -> None:
     if isinstance(result, str):
         print(f"failed: {result}", file=sys.stderr, flush=True)
         return
-    average, seconds = report.average_of(result), result["seconds"]
+    average, seconds = results.average_of(result), result["seconds"]
     print(f"step {result['step']} seed {result['seed']}: {100 * average:.1f} % in {seconds:.0f} s", flush=True)
 
 
