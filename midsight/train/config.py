@@ -58,6 +58,7 @@ class DataConfig:
     batch_size: int = 131_072  # over all processes
     micro_batch: int = 64  # rows of one process that are computed at once; gradients do not depend on it
     frames: int = 0  # 0: images; else clips of so many frames
+    resident: int = 0  # pixels; above 0, pictures are decoded once, squashed to this side and kept on the device
     workers: int = 2
 
 
@@ -142,6 +143,8 @@ class TrainConfig:
         _require(data.batch_size >= 2, "data.batch_size must be at least 2 (a pair needs a negative)", data.batch_size)
         _require(data.micro_batch >= 1, "data.micro_batch must be at least 1", data.micro_batch)
         _require(data.frames >= 0, "data.frames must be 0 (images) or more", data.frames)
+        _require(data.resident >= 0, "data.resident must be 0 (decode anew) or a side in pixels", data.resident)
+        _require(not (data.resident and data.frames), "data.resident is for images: data.frames must be 0", data.frames)
         _require(0 < mask.ratio < 1, "mask.ratio must be between 0 and 1", mask.ratio)
         _require(0 < mask.fraction <= 1, "mask.fraction must be above 0 and at most 1", mask.fraction)
         _require(mask.positions in ("all", "hidden"), "mask.positions must be all or hidden", mask.positions)

@@ -14,6 +14,7 @@ from midsight import pe
 from midsight.checkpoints import open_pretrained
 from midsight.data.datasets import open_dataset
 from midsight.data.loader import Batches, batches
+from midsight.data.resident import Resident, ResidentBatches, read_resident
 from midsight.data.samples import kind_of
 from midsight.data.stream import Order
 from midsight.errors import ConfigError
@@ -28,6 +29,7 @@ from midsight.train.pair import Pair, autocast
 from midsight.train.state import resample_positions
 from midsight.transforms import get_text_tokenizer
 from midsight.transforms.augment import TrainTransform
+from midsight.transforms.batched import BatchTransform
 from midsight.transforms.image import ImageTransform
 
 _POSITIONS = "visual.positional_embedding"
@@ -40,6 +42,7 @@ def train_core(
     *,
     resume: bool = False,
     report: Report | None = None,
+    resident: Resident | None = None,
 ) -> Outcome:
     """Trains as a recipe says, in the processes that torchrun started, or in this one alone.
 
@@ -48,6 +51,7 @@ def train_core(
         folder: for checkpoints, logs and, at the end, `model/`.
         resume: go on from the newest checkpoint in the folder.
         report: called with each record of the log, in the first process.
+        resident: data in memory, in place of `data.source`.
 
     Raises:
         ConfigError: a recipe that cannot be.
@@ -56,16 +60,18 @@ def train_core(
         TrainingError, OutputError: as `midsight.train.loop.Trainer.run`.
     """
     config = resolve(config)
-    if not config.data.source:
+    if not config.data.source and resident is None:
         raise ConfigError("data.source is empty: name shards, a table of pairs or a folder (--data)")
     with world(config.run.device) as here:
         model = start_model(config)
         context = model.context_length
         teacher = open_teacher(config.loss.teacher, here.device, context) if config.loss.teacher else None
+        if resident is None and config.data.resident:
+            resident = read_resident(open_dataset(config.data.source), config.data.resident, config.data.workers)
         run = Trainer(
             config,
             model,
-            DataSource(config, context),
+            DataSource(config, context) if resident is None else ResidentSource(config, context, resident, here),
             Path(folder),
             here,
             teacher=teacher,
@@ -109,6 +115,22 @@ class DataSource:
             resume=resume,
             pin=here.device.type == "cuda",
         )
+
+
+class ResidentSource:
+    """The data of a run, kept on its device."""
+
+    def __init__(self, config: TrainConfig, context_length: int, data: Resident, here: World) -> None:
+        self.config, self.data, self.fingerprint = config, data.to(here.device), data.fingerprint
+        self.tokenizer = get_text_tokenizer(context_length)
+
+    def open(self, image_size: int, rows: int, here: World, resume: dict[str, Any] | None) -> ResidentBatches:
+        """See `midsight.train.loop.Source`."""
+        config = self.config
+        augment = config.augment if config.steps.augment else None
+        transform = BatchTransform(preprocess_of(image_size), augment, config.seed)
+        order = Order(config.seed, rank=here.rank, ranks=here.size)
+        return ResidentBatches(self.data, transform, self.tokenizer, rows, order, resume)
 
 
 def start_model(config: TrainConfig) -> pe.CLIP:

@@ -10,6 +10,7 @@ Sources: PE paper, tables 18 to 20; timm's LAMB.
 
 import math
 from collections.abc import Iterable
+from inspect import signature
 from typing import Any
 
 import torch
@@ -60,14 +61,22 @@ def build_optimizer(
         group = groups.setdefault(key, {"params": [], "weight_decay": decay, "factor": factor})
         group["params"].append(parameter)
     groups_in_order = [groups[key] for key in sorted(groups)]
+    together = all(_on_gpu(parameter) for group in groups_in_order for parameter in group["params"])
     if config.name == "adamw":
-        return torch.optim.AdamW(groups_in_order, lr=config.lr, betas=config.betas, eps=config.eps, foreach=False)
+        return torch.optim.AdamW(groups_in_order, lr=config.lr, betas=config.betas, eps=config.eps, foreach=together)
     try:
         from timm.optim.lamb import Lamb
     except ImportError as error:
         raise MissingDependencyError("LAMB comes from timm: pip install 'midsight[train]'") from error
     # Clipping is done by clip_gradients, which also knows sharded gradients.
-    return Lamb(groups_in_order, lr=config.lr, betas=config.betas, eps=config.eps, max_grad_norm=None, foreach=False)
+    # Older versions know no `foreach` and do without it.
+    kept = {"foreach": together} if "foreach" in signature(Lamb).parameters else {}
+    return Lamb(groups_in_order, lr=config.lr, betas=config.betas, eps=config.eps, max_grad_norm=None, **kept)
+
+
+def _on_gpu(parameter: Tensor) -> bool:
+    """Whether it lies whole on a GPU, where one launch for many tensors saves more than its copies cost."""
+    return parameter.is_cuda and not isinstance(parameter, DTensor)
 
 
 def _weight_decay(config: OptimConfig, name: str) -> float:
@@ -117,7 +126,7 @@ def clip_gradients(parameters: Iterable[Tensor], longest: float | None) -> float
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:
         return 0.0
-    squares = [torch.linalg.vector_norm(local(grad).float()).square() for grad in grads]
+    squares = [norm.square() for norm in torch._foreach_norm([local(grad).float() for grad in grads])]
     shared = [square for square, grad in zip(squares, grads, strict=True) if isinstance(grad, DTensor)]
     own = [square for square, grad in zip(squares, grads, strict=True) if not isinstance(grad, DTensor)]
     both = torch.stack([torch.stack(group).sum() if group else squares[0].new_zeros(()) for group in (shared, own)])
@@ -125,6 +134,5 @@ def clip_gradients(parameters: Iterable[Tensor], longest: float | None) -> float
         dist.all_reduce(both[:1])
     length = float(both.sum().sqrt())
     if longest is not None and length > longest:
-        for grad in grads:
-            grad.mul_(longest / length)
+        torch._foreach_mul_([local(grad) for grad in grads], longest / length)
     return length

@@ -21,7 +21,7 @@ from midsight.errors import ConfigError
 from midsight.images import DEFAULT_LIMITS, Limits, Pixels, load_image
 from midsight.transforms.image import ImageTransform, resize_pixels
 
-_GREY = (0.299, 0.587, 0.114)  # weights of R, G and B in ITU-R BT.601 luma
+GREY = (0.299, 0.587, 0.114)  # weights of R, G and B in ITU-R BT.601 luma
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def crop_box(height: int, width: int, drawn: Draw) -> tuple[int, int, int, int]:
 def jitter(pixels: Tensor, drawn: Draw) -> Tensor:
     """uint8 (..., 3, H, W) of the same shape: brightness times a factor, then saturation about each pixel's grey."""
     x = (pixels.float() * drawn.brightness).clamp_(0, 255)
-    weights = torch.tensor(_GREY).view(3, 1, 1)
+    weights = torch.tensor(GREY).view(3, 1, 1)
     grey = (x * weights).sum(dim=-3, keepdim=True)
     return torch.lerp(grey.expand_as(x), x, drawn.saturation).clamp_(0, 255).round_().to(torch.uint8)
 

@@ -4,10 +4,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 
 from midsight.errors import MediaError
 from midsight.video.source import Source, Timeline, scan
@@ -30,6 +28,10 @@ class Reader:
     """
 
     def __init__(self, source: Source) -> None:
+        from av import FFmpegError
+        from av.video.reformatter import VideoReformatter
+
+        self._broken = FFmpegError
         self.source = source
         self.errors = 0  # packets that could not be decoded
         self.turned = 0  # degrees, counter-clockwise, of the last frame given out
@@ -201,14 +203,14 @@ class Reader:
                     self.errors += 1
                 elif packet.size:
                     yield packet
-        except av.FFmpegError:
+        except self._broken:
             self.errors += 1
         yield None
 
     def _decode(self, packet: Any) -> list[Any]:
         try:
             frames = self._codec.decode(packet)
-        except av.FFmpegError:
+        except self._broken:
             self.errors += 1
             return []
         good = [f for f in frames if not f.is_corrupt]

@@ -1,4 +1,7 @@
-"""Opening a video safely, and the time stamps of its real frames, found without decoding."""
+"""Opening a video safely, and the time stamps of its real frames, found without decoding.
+
+PyAV is imported where a video is opened: what only sees pictures does without it.
+"""
 
 import io
 import os
@@ -10,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import numpy.typing as npt
 
@@ -24,6 +26,7 @@ VIDEO_SUFFIXES = frozenset(
 _CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,av1,ivf,flv,asf,ogg,mxf,gif,nut,wtv,yuv4mpegpipe"
 )
+_TIME_BASE = 1_000_000  # units of a container's duration in a second, as FFmpeg counts
 _ALLOWED = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
 
 
@@ -137,6 +140,8 @@ def open_source(video: Any, limits: VideoLimits) -> Iterator[Source]:
         MediaError: missing, empty, no video, without pictures, or beyond the limits.
         InputError: none of these kinds.
     """
+    import av
+
     name = describe(video)
     try:
         file, path = _file_of(video, limits, name)
@@ -189,6 +194,8 @@ def _check_size(size: int, limits: VideoLimits, name: str) -> None:
 
 
 def _picture_stream(container: Any, name: str) -> Any:
+    import av
+
     # A cover picture in a music file is a video stream too, of one frame.
     cover = av.stream.Disposition.attached_pic
     moving = [s for s in container.streams.video if not s.disposition & cover and s.codec_context is not None]
@@ -215,6 +222,8 @@ def scan(source: Source) -> Timeline | None:
     Raises:
         MediaError: more frames or seconds than the limits allow.
     """
+    import av
+
     rows: list[tuple[int, int, bool, bool]] = []  # pts, dts, key, shown
     seen, end, cut, plain = 0, 0, False, True
     vp8 = source.codec == "vp8"
@@ -277,4 +286,4 @@ def _ends_early(source: Source) -> bool:
     declared = source.container.duration
     if declared is None or not source.is_matroska:
         return False
-    return bool(declared / av.time_base - source.last_packet > 0.5)
+    return bool(declared / _TIME_BASE - source.last_packet > 0.5)

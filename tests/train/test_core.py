@@ -105,3 +105,25 @@ def test_the_seed_decides_the_first_weights_and_a_start_replaces_them(table: Pat
 def test_evaluation_needs_classes(table: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds 0 classes"):
         train_core(recipe(table, f"run.evaluate_on={table.parent / 'none'}"), tmp_path / "run")
+
+
+def test_data_on_the_device_train_and_resume_like_any_other(table: Path, tmp_path: Path) -> None:
+    changes = ("data.resident=24", "steps.mask=false")
+    straight: list[Mapping[str, Any]] = []
+    whole = train_core(recipe(table, *changes), tmp_path / "straight", report=straight.append)
+    assert straight[-1]["skipped"] == {"unreadable picture": 1, "missing caption": 1}
+
+    def stop(record: Mapping[str, Any]) -> None:
+        if record["step"] == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    train_core(recipe(table, *changes), tmp_path / "run", report=stop)
+    resumed = train_core(recipe(table, *changes), tmp_path / "run", resume=True)
+    assert whole.finished
+    assert resumed.finished
+    expected, found = weights(tmp_path / "straight"), weights(tmp_path / "run")
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    start = start_model(resolve(recipe(table, *changes))).state_dict()
+    assert not torch.allclose(found["visual.proj"], start["visual.proj"], atol=1e-4)
+    with pytest.raises(ConfigError, match="data.resident is for images"):
+        recipe(table, "data.resident=24", "data.frames=2")
