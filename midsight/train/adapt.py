@@ -1,7 +1,8 @@
 """Which parameters of a model are trained: all, those of one tower, or low-rank adapters beside the linear maps.
 
 Adapters are peft's (LoRA, arXiv 2106.09685). They are merged into the weights behind the last step, so what is saved
-is an ordinary model under the published names; the adapters alone are saved beside it in peft's own layout.
+is an ordinary model under the published names; the adapters alone are saved beside it in peft's own layout. The fused
+projection of queries, keys and values is a bare parameter under its published name and gets none.
 """
 
 import re
@@ -18,8 +19,6 @@ from midsight.errors import ConfigError, MissingDependencyError
 from midsight.train.config import FinetuneConfig, TrainConfig
 
 _ADAPTER = "default"  # peft's name for the only one
-_PACKED = "in_proj_weight"  # the fused projection is a parameter of its own, no linear map
-_BLOCK_ATTENTION = re.compile(r"(visual\.)?transformer\.resblocks\.\d+\.attn\.in_proj_weight")
 
 
 def prepare(model: pe.CLIP, config: TrainConfig) -> None:
@@ -81,9 +80,10 @@ def _is_locked(name: str, chosen: FinetuneConfig) -> bool:
 
 
 def _inject(model: pe.CLIP, chosen: FinetuneConfig) -> Any:
-    import peft
+    config = _lora_config(model, chosen)
+    from peft import LoraModel
 
-    return peft.LoraModel(model, _lora_config(model, chosen), _ADAPTER)
+    return LoraModel(model, config, _ADAPTER)
 
 
 def _lora_config(model: pe.CLIP, chosen: FinetuneConfig) -> Any:
@@ -92,20 +92,16 @@ def _lora_config(model: pe.CLIP, chosen: FinetuneConfig) -> Any:
     except ImportError as error:
         raise MissingDependencyError("finetune.mode lora needs peft: pip install 'midsight[train]'") from error
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    packed = [name for name, _ in model.named_parameters() if _BLOCK_ATTENTION.fullmatch(name)]
-    known = {name.rpartition(".")[2] for name in (*linear, *packed)}
+    known = {name.rpartition(".")[2] for name in linear}
     unknown = [target for target in chosen.lora_targets if target not in known]
     if unknown or not chosen.lora_targets:
         raise ConfigError(
             f"finetune.lora_targets: {', '.join(map(repr, unknown)) or 'an empty list'} matches nothing in the model; "
             f"expected some of {', '.join(sorted(known))}"
         )
-    wanted = [
-        n for n in (*linear, *packed) if n.rpartition(".")[2] in chosen.lora_targets and not _is_locked(n, chosen)
-    ]
+    wanted = [n for n in linear if n.rpartition(".")[2] in chosen.lora_targets and not _is_locked(n, chosen)]
     return LoraConfig(
         r=chosen.lora_rank,
         lora_alpha=chosen.lora_alpha,
-        target_modules="|".join(re.escape(name) for name in wanted if not name.endswith(_PACKED)) or None,
-        target_parameters=[name for name in wanted if name.endswith(_PACKED)] or None,
+        target_modules="|".join(map(re.escape, wanted)),  # a pattern: a list would match the ends of names
     )

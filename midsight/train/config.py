@@ -117,10 +117,10 @@ class FinetuneConfig:
     mode: Literal["full", "lora"] = "full"
     locked: Literal["none", "image", "text"] = "none"  # a tower that stays as it is
     trunk: bool = False  # also train the packaged trunk of an embedded model
-    lora_lr: float = 2e-3  # used in place of `optim.lr` where mode is lora
+    lora_lr: float = 1e-3  # used in place of `optim.lr` where mode is lora
     lora_rank: int = 8
     lora_alpha: float = 16.0  # the adapters' product is scaled by alpha / rank
-    lora_targets: tuple[str, ...] = ("out_proj", "c_fc", "c_proj")  # also known: in_proj_weight, in the blocks
+    lora_targets: tuple[str, ...] = ("out_proj", "c_fc", "c_proj")  # names of linear maps in both towers
     holdout: float = 0.0  # share of the samples that is measured and never trained
     also: str = ""  # a second data set to measure on: what must not be forgotten
     alpha: float | None = None  # (1 - alpha) start + alpha tuned is saved; None ("best" in a recipe): the best one
