@@ -8,12 +8,11 @@ from typing import Literal
 import torch
 
 from midsight.api.perception import Perception
-from midsight.checkpoints import Pretrained, identity, load_pretrained, open_pretrained, vision_tower
+from midsight.checkpoints import EMBEDDED, Pretrained, identity, load_pretrained, open_pretrained, vision_tower
 from midsight.configs import PreprocessConfig
 from midsight.errors import ConfigError
 from midsight.pe import CLIP, VisionTransformer
 
-EMBEDDED = Path(__file__).parent.parent / "assets" / "embedded"
 Dtype = Literal["auto", "fp32", "bf16"]
 
 
@@ -31,7 +30,7 @@ def load(
 
     Args:
         name_or_path: a published name ("PE-Core-L14-336"), a folder, a weight file, or a Hugging Face repository id.
-            None is the small model that comes with the package and needs no download.
+            None, and "embedded", is the small model that comes with the package and needs no download.
         device: "cpu", "cuda", "mps" or a torch device; "auto" takes the best that is there.
         dtype: "fp32" (also "auto") is exact; "bf16" computes in bfloat16 and keeps the residual stream in float32.
         layer: keep the vision tower up to this block only (0-based, negative from the end); see `Perception`.

@@ -8,7 +8,7 @@ to_timm, from_timm, to_open_clip, ...       between dictionaries
 """
 
 from midsight.checkpoints.convert import LAYOUTS, Converted, Summary, convert, inspect
-from midsight.checkpoints.hub import Source, cached_file, is_cached, resolve
+from midsight.checkpoints.hub import EMBEDDED, Source, cached_file, is_cached, resolve
 from midsight.checkpoints.identity import identity
 from midsight.checkpoints.match import check, infer_config
 from midsight.checkpoints.official import expected_shapes, from_official, to_official
@@ -28,6 +28,7 @@ from midsight.checkpoints.timm import from_timm, to_timm
 from midsight.checkpoints.writer import write_safetensors, write_torch
 
 __all__ = [
+    "EMBEDDED",
     "LAYOUTS",
     "Converted",
     "Pretrained",

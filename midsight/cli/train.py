@@ -1,5 +1,6 @@
 """`midsight train`: training runs from recipes, and what they would cost."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,18 +37,30 @@ def _group() -> None:
 def core(
     recipe: Annotated[
         str | None,
-        typer.Argument(help="TOML file, or one that is shipped: core_l14, core_video, core_distill_s16, core_tiny."),
+        typer.Argument(
+            help="TOML file, or one that is shipped: core_finetune (taken with --from), core_l14, core_video, "
+            "core_distill_s16, core_tiny.",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option("--data", help="Shards, CSV or JSONL of pairs, or a folder.", show_default=False),
+        typer.Option(
+            "--data", help="Shards, CSV or JSONL of pairs, or a folder with one for each class.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run: checkpoints, logs, model.", show_default=False)
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Weights to begin with: name, folder, checkpoint.", show_default=False),
+        typer.Option(
+            "--from", help="Weights to begin with: name, folder, checkpoint, or embedded.", show_default=False
+        ),
+    ] = None,
+    also: Annotated[
+        str | None,
+        typer.Option("--also", help="Finetuning: a data set that must not be forgotten.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
     changes: Annotated[
@@ -63,10 +76,12 @@ def core(
     price: Annotated[float, typer.Option("--price", min=0, help="For --plan: US dollars a GPU and hour.")] = 2.5,
     as_json: options.Json = False,
 ) -> None:
-    """Train image and text towers together: pretraining, video finetuning, distillation.
+    """Train image and text towers together: finetuning, pretraining, video finetuning, distillation.
 
     SIGTERM and Ctrl-C save and leave; --resume ends in the same weights as a run that was never stopped. On many GPUs:
     torchrun --nproc-per-node 8 -m midsight.cli.main train core RECIPE ...
+
+    Example: midsight train core --from PE-Core-S16-384 --data photos/ --out runs/mine
 
     Example: midsight train core core_tiny --data pairs.csv --out runs/tiny
 
@@ -75,12 +90,16 @@ def core(
     if plan is not None:
         _show_plan(_recipe_of(plan, recipe), list(changes or ()), (gpu, gpus, mfu, price), as_json)
         return
+    recipe = recipe or ("core_finetune" if start else None)
     if recipe is None or data is None or out is None:
-        raise InputError("a run needs a recipe, --data and --out; or --plan NAME to see what it would cost")
+        raise InputError(
+            "a run needs --data, --out and a recipe, or --from to finetune; or --plan NAME to see what it would cost"
+        )
     from midsight.train.config import read_recipe
     from midsight.train.core import train_core
 
-    named = [f"data.source={data}", *([f"model.start={start}"] if start else [])]
+    given = (("data.source", data), ("model.start", start), ("finetune.also", also))
+    named = [f"{key}={json.dumps(value)}" for key, value in given if value]
     config = read_recipe(recipe, [*(changes or ()), *named])
     report = show.json_line if as_json else _line
     outcome = train_core(config, out, resume=resume, report=lambda record: report(dict(record)))
@@ -89,7 +108,26 @@ def core(
             show.warn(f"stopped after step {outcome.step}; go on with --resume")
         raise typer.Exit(128 + outcome.signal if outcome.signal else TERMINATED)
     if outcome.rank == 0:
+        if outcome.figures:
+            _show_figures(dict(outcome.figures), as_json)
         show.note(f"step {outcome.step}: done, {outcome.model}")
+
+
+def _show_figures(figures: dict[str, Any], as_json: bool) -> None:
+    """Before and after of a finetuned model."""
+    from midsight.train import report
+
+    if as_json:
+        show.json_line({"report": figures})
+        return
+    if not figures["compared"]:
+        show.warn("nothing was held out, so nothing is known of how good it is (finetune.holdout)")
+        return
+    columns = ("zero-shot", "before", "after", "samples")
+    show.table(columns, report.rows_of(figures), right=("samples",))
+    for line in figures["verdict"]:
+        show.warn(line, style="bold red" if "WORSE" in line else "bold")
+    show.note(report.explanation(figures))
 
 
 def _line(record: Mapping[str, Any]) -> None:

@@ -35,6 +35,16 @@ class Dataset:
             digest.update(f"{part.name}\0{part.fingerprint()}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
+    @property
+    def classes(self) -> bool:
+        """Whether captions are names of classes: folders without texts, tables with a label and no caption."""
+        return all(getattr(part, "names_classes", False) for part in self.parts)
+
+    @property
+    def empty_classes(self) -> list[str]:
+        """Folders of classes in which there is nothing."""
+        return [name for part in self.parts if isinstance(part, FolderPart) for name in part.empty_folders]
+
     def samples(self, order: Order | None = None, *, epochs: int | None = None, workers: int = 2) -> Stream[Sample]:
         """Samples that are read and not decoded."""
         return self.stream(Item.read, order, epochs=epochs, workers=workers)

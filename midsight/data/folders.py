@@ -58,6 +58,18 @@ class FolderPart:
         caption = self._written(path, entry) if self._has_texts else self._class(entry)
         return Sample(entry, path, caption_of(entry, caption, _NEITHER, self.needs_caption), kind)
 
+    @property
+    def names_classes(self) -> bool:
+        """Whether captions are the names of folders."""
+        return not self._has_texts
+
+    @property
+    def empty_folders(self) -> list[str]:
+        """Folders right below the root in which no picture or video lies, at any depth."""
+        used = {relative.partition("/")[0] for relative, _ in self._files if "/" in relative}
+        folders = (path for path in sorted(self.root.iterdir()) if path.is_dir() and not path.name.startswith("."))
+        return [path.name for path in folders if path.name not in used]
+
     @cached_property
     def _files(self) -> list[tuple[str, int]]:
         """Media and captions: path below the root with "/", and size in bytes."""

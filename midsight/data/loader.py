@@ -1,5 +1,6 @@
 """Batches for training: samples decoded and made to tensors in background threads, in an order that a state resumes."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -41,7 +42,7 @@ class TrainBatch:
     videos: Tensor | None  # float32 (B, T, 3, S, S)
     texts: Tensor  # int64 (B, L)
     keys: tuple[str, ...]
-    captions: tuple[str, ...]
+    captions: tuple[str, ...]  # as they were written, without a template
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -53,6 +54,7 @@ class Ready:
 
     key: str
     caption: str
+    text: str  # what the encoder reads: the caption, in a template if there are any
     pixels: Tensor  # float32 (3, S, S) or (T, 3, S, S)
 
 
@@ -62,18 +64,30 @@ class Prepare:
 
     Args:
         frames: of a clip; 0 for pictures. What is of the other kind is left out, and counted.
+        templates: texts with "{c}" for the caption; each sample gets one, another in each epoch.
+        seed: of these draws.
     """
 
     transform: Transform
     frames: int = 0
     limits: Limits = TRAINING_LIMITS
+    templates: tuple[str, ...] = ("{c}",)
+    seed: int = 0
 
     def __call__(self, item: Item) -> Ready:
         sample = item.read()
         key = f"{item.epoch}/{sample.key}"
         if self.frames:
-            return Ready(sample.key, sample.caption, self.transform.clip(decode_clip(sample, self.frames), key))
-        return Ready(sample.key, sample.caption, self.transform(decode_image(sample, self.limits), key))
+            pixels = self.transform.clip(decode_clip(sample, self.frames), key)
+        else:
+            pixels = self.transform(decode_image(sample, self.limits), key)
+        return Ready(sample.key, sample.caption, self._template(key).replace("{c}", sample.caption), pixels)
+
+    def _template(self, key: str) -> str:
+        digest = hashlib.blake2b(
+            f"{self.seed}\0template\0{key}".encode(errors="surrogateescape"), digest_size=8
+        ).digest()
+        return self.templates[int.from_bytes(digest, "big") % len(self.templates)]
 
 
 def decode_image(sample: Sample, limits: Limits = TRAINING_LIMITS) -> Pixels:
@@ -141,8 +155,8 @@ class Batches:
         if self.pin:  # pinned memory goes to a GPU while the GPU works
             pixels = pixels.pin_memory()
         images, videos = (pixels, None) if pixels.ndim == 4 else (None, pixels)
-        captions = tuple(row.caption for row in rows)
-        return TrainBatch(images, videos, self.tokenizer(list(captions)), tuple(row.key for row in rows), captions)
+        texts = self.tokenizer([row.text for row in rows])
+        return TrainBatch(images, videos, texts, tuple(row.key for row in rows), tuple(row.caption for row in rows))
 
     def state(self) -> dict[str, Any]:
         """Where the stream stands behind the last batch that was taken; JSON."""
@@ -165,6 +179,7 @@ def batches(
     workers: int = 2,
     epochs: int | None = None,
     limits: Limits = TRAINING_LIMITS,
+    templates: Sequence[str] = ("{c}",),
     resume: dict[str, Any] | None = None,
     pin: bool = False,
 ) -> Batches:
@@ -178,6 +193,7 @@ def batches(
         workers: threads that read, decode and transform.
         epochs: None never ends.
         limits: of pictures.
+        templates: as in `Prepare`.
         resume: what `state()` gave.
         pin: put the pixels where a GPU can fetch them.
 
@@ -185,7 +201,8 @@ def batches(
         InputError: `resume` is of another data set or order.
         ConfigError: a batch size below 1.
     """
-    stream = dataset.stream(Prepare(transform, frames, limits), order, workers=workers, epochs=epochs)
+    prepare = Prepare(transform, frames, limits, tuple(templates), order.seed if order else 0)
+    stream = dataset.stream(prepare, order, workers=workers, epochs=epochs)
     if resume is not None:
         stream.resume(resume)
     return Batches(stream, tokenizer, batch_size, pin=pin)

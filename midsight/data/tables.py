@@ -54,6 +54,16 @@ class TablePart:
         """Of the table's bytes; the media it names are not looked at."""
         return content_hash(self.path)
 
+    @property
+    def names_classes(self) -> bool:
+        """Whether captions come from a column of labels, and no column is there for captions; told by the first row."""
+        try:
+            names = self._first_names() if self.path.suffix.lower() == ".jsonl" else self._columns
+        except BadSample:
+            return False
+        written = [name for name in self.caption_fields if name in names]
+        return bool(written) and set(written) <= set(LABEL_FIELDS)
+
     def listing(self) -> Sequence[Any]:
         """Numbers of rows, or one problem where there are none."""
         rows = len(self._offsets) - 1
@@ -78,6 +88,13 @@ class TablePart:
         expected = f"one of the columns {', '.join(self.caption_fields)}"
         caption = caption_of(key, caption_in(record, self.caption_fields), expected, self.needs_caption)
         return Sample(key, self.path.parent / place, caption, kind, record)
+
+    def _first_names(self) -> Sequence[str]:
+        if len(self._offsets) < 2:
+            return []
+        with open(self.path, "rb") as file:
+            file.seek(self._offsets[0])
+            return list(self._record(f"{self.name}:1", file.read(self._offsets[1] - self._offsets[0])))
 
     def _record(self, key: str, data: bytes) -> dict[str, Any]:
         text = text_of(key, data)

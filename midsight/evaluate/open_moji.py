@@ -4,7 +4,6 @@ The embedded model has seen the same concepts in other styles, and none of the p
 the two are reported apart.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from midsight.api import Perception
 from midsight.data import packaged
 from midsight.data.packaged import Picture
-from midsight.evaluate.metrics import classification
+from midsight.evaluate.metrics import classification, interval
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,3 @@ def is_own(picture: Picture) -> bool:
     """A pictogram of OpenMoji alone: its code points are private."""
     first = int(picture.path.stem.split("-")[0], 16)
     return 0xE000 <= first <= 0xF8FF
-
-
-def interval(share: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share of `count` independent trials (Wilson)."""
-    z2 = 1.96**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = 1.96 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
-    return max(middle - half, 0.0), min(middle + half, 1.0)

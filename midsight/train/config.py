@@ -44,10 +44,11 @@ class StepsConfig:
 class ModelConfig:
     """A published name, or towers of one's own; `start` gives the weights to begin with."""
 
-    name: str = ""  # a published pair; empty: `vision` and `text` say everything
-    vision: dict[str, Any] = field(default_factory=dict)  # fields of PEConfig, over those of `name`
+    name: str = ""  # a published pair; empty: the towers of `start`, or `vision` and `text` say everything
+    vision: dict[str, Any] = field(default_factory=dict)  # fields of PEConfig, over those of `name` or `start`
     text: dict[str, Any] = field(default_factory=dict)  # fields of PETextConfig
-    start: str = ""  # checkpoint, folder, name or repository; empty: random weights
+    preprocess: dict[str, Any] = field(default_factory=dict)  # fields of PreprocessConfig but its size
+    start: str = ""  # checkpoint, folder, name or repository, "embedded"; empty: random weights
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class DataConfig:
     frames: int = 0  # 0: images; else clips of so many frames
     resident: int = 0  # pixels; above 0, pictures are decoded once, squashed to this side and kept on the device
     workers: int = 2
+    templates: str = "plain"  # where captions are names of classes: a name of templates, one is drawn for each sample
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,40 @@ class LossConfig:
     max_logit_scale: float = 100.0
     teacher: str = ""  # checkpoint, folder, name or repository
     teacher_logit_scale: float = 200.0
+    same_text: bool = False  # rows of equal captions are positives of each other, not negatives
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """What is trained of a model that one starts from, and how the result is measured; see `train.finetune`."""
+
+    epochs: int = (
+        0  # in place of `stages`: one at the start's resolution, each training sample so often; 0: as `stages`
+    )
+    mode: Literal["full", "lora"] = "full"
+    locked: Literal["none", "image", "text"] = "none"  # a tower that stays as it is
+    trunk: bool = False  # also train the packaged trunk of an embedded model
+    lora_lr: float = 1e-3  # used in place of `optim.lr` where mode is lora
+    lora_rank: int = 8
+    lora_alpha: float = 16.0  # the adapters' product is scaled by alpha / rank
+    lora_targets: tuple[str, ...] = ("out_proj", "c_fc", "c_proj")  # names of linear maps in both towers
+    holdout: float = 0.0  # share of the samples that is measured and never trained
+    also: str = ""  # a second data set to measure on: what must not be forgotten
+    alpha: float | None = None  # (1 - alpha) start + alpha tuned is saved; None ("best" in a recipe): the best one
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 0, "finetune.epochs must be 0 (as stages say) or more", self.epochs)
+        _require(self.mode in ("full", "lora"), "finetune.mode must be full or lora", self.mode)
+        _require(self.locked in ("none", "image", "text"), "finetune.locked must be none, image or text", self.locked)
+        _require(self.lora_rank >= 1, "finetune.lora_rank must be at least 1", self.lora_rank)
+        _require(self.lora_lr > 0, "finetune.lora_lr must be above 0", self.lora_lr)
+        _require(0 <= self.holdout < 1, "finetune.holdout must be from 0 to below 1", self.holdout)
+        _require(self.alpha is None or 0 <= self.alpha <= 1, "finetune.alpha must be best or from 0 to 1", self.alpha)
+
+    @property
+    def finishes(self) -> bool:
+        """Whether something is left to do behind the last step: merging, measuring, interpolating."""
+        return self.mode == "lora" or self.holdout > 0 or bool(self.also) or self.alpha is not None
 
 
 @dataclass(frozen=True)
@@ -135,6 +171,7 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     steps: StepsConfig = field(default_factory=StepsConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
@@ -157,10 +194,11 @@ class TrainConfig:
             _require(getattr(self.run, name) >= 1, f"run.{name} must be at least 1", getattr(self.run, name))
 
     def digest(self) -> str:
-        """Names everything that decides the weights, 16 hexadecimal digits; how it is run and where data lie do not
-        count."""
+        """Names everything that decides the weights, 16 hexadecimal digits; how it is run, where data lie and what is
+        made of the weights behind the last step do not count."""
         values = dataclasses.asdict(self)
         del values["run"], values["data"]["micro_batch"], values["data"]["workers"], values["data"]["source"]
+        del values["finetune"]["also"], values["finetune"]["alpha"]
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -177,7 +215,11 @@ def resolve(config: TrainConfig) -> TrainConfig:
     Raises:
         ConfigError: no stages, or a batch that is larger than a stage.
     """
-    _require(bool(config.stages), "a recipe needs at least one [[stages]] with image_size and samples", config.stages)
+    _require(
+        bool(config.stages),
+        "a recipe needs at least one [[stages]] with image_size and samples, or finetune.epochs and a start (--from)",
+        config.stages,
+    )
     steps, stages, data, optim = config.steps, config.stages, config.data, config.optim
     _require(
         not (data.frames and steps.mask), "steps.mask must be false with data.frames: clips have no masked views", True
@@ -187,6 +229,8 @@ def resolve(config: TrainConfig) -> TrainConfig:
         stages = tuple(replace(stage, samples=share) for stage in stages[:-1])
     if not steps.lamb:
         optim = replace(optim, name="adamw", lr=optim.adamw_lr)
+    if config.finetune.mode == "lora":
+        optim = replace(optim, lr=config.finetune.lora_lr)
     if not steps.large_batch:
         data = replace(data, batch_size=data.batch_size // 2)
         stages = tuple(replace(stage, samples=stage.samples // 2) for stage in stages)
@@ -235,9 +279,9 @@ def total_steps(config: TrainConfig) -> int:
     return sum(stage.samples // config.data.batch_size for stage in config.stages)
 
 
-def preprocess_of(image_size: int) -> PreprocessConfig:
-    """The published preprocessing at a resolution."""
-    return PreprocessConfig(image_size=image_size)
+def preprocess_of(config: TrainConfig, image_size: int) -> PreprocessConfig:
+    """The start's preprocessing at a resolution, else the published one."""
+    return _build(PreprocessConfig, config.model.preprocess | {"image_size": image_size}, "model.preprocess")
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
@@ -297,13 +341,22 @@ def _value(now: Any, value: Any, where: str) -> Any:
         return tuple(_build(Stage, stage, where) for stage in value)
     if isinstance(now, dict):
         return now | value if isinstance(value, dict) else _wrong(where, "a table", value)
-    if where.endswith((": clip", ": text_weight_decay")):
-        return float(value) or None if where.endswith("clip") else float(value)
+    if where.endswith((": clip", ": text_weight_decay", ": alpha")):
+        return _optional(where, value)
     if isinstance(now, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(now, tuple):
         return tuple(value) if isinstance(value, list) else _wrong(where, "a list", value)
     return value if type(value) is type(now) else _wrong(where, type(now).__name__, value)
+
+
+def _optional(where: str, value: Any) -> float | None:
+    """A number where None has a meaning of its own, for which a recipe has a word."""
+    if where.endswith(": alpha") and value == "best":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _wrong(where, "a number or best" if where.endswith(": alpha") else "a number", value)
+    return (float(value) or None) if where.endswith(": clip") else float(value)
 
 
 def _wrong(where: str, expected: str, value: object) -> Any:

@@ -1,6 +1,7 @@
-"""Core training from a recipe to a model: contrastive pretraining, video finetuning, distillation.
+"""Core training from a recipe to a model: contrastive pretraining, finetuning, video finetuning, distillation.
 
-The same loop does all three: a recipe with `data.frames` trains on clips, one with `loss.teacher` distils.
+The same loop does all of it: a recipe with `data.frames` trains on clips, one with `loss.teacher` distils, one with
+`finetune.epochs` takes its towers from the start and its steps from the data.
 """
 
 from pathlib import Path
@@ -10,29 +11,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midsight import pe
-from midsight.checkpoints import open_pretrained
-from midsight.data.datasets import open_dataset
+from midsight.data.datasets import Dataset, open_dataset
 from midsight.data.loader import Batches, batches
 from midsight.data.resident import Resident, ResidentBatches, read_resident
-from midsight.data.samples import kind_of
+from midsight.data.samples import Kind, kind_of
+from midsight.data.splits import Split, split
 from midsight.data.stream import Order
 from midsight.errors import ConfigError
 from midsight.evaluate.metrics import classification
 from midsight.tasks.zero_shot import build_classifier, resolve_templates
-from midsight.train.config import TrainConfig, preprocess_of, resolve, towers
+from midsight.threads import keep_freed_memory
+from midsight.train.config import TrainConfig, preprocess_of, resolve
 from midsight.train.distill import open_teacher
-from midsight.train.distributed import World, world
+from midsight.train.distributed import World, collect, world
+from midsight.train.finetune import Finetuning
 from midsight.train.logs import Report
 from midsight.train.loop import Evaluate, Outcome, Trainer
 from midsight.train.pair import Pair, autocast
-from midsight.train.state import resample_positions
+from midsight.train.start import follow_start, start_model, with_epochs
+from midsight.train.state import latest
 from midsight.transforms import get_text_tokenizer
 from midsight.transforms.augment import TrainTransform
 from midsight.transforms.batched import BatchTransform
 from midsight.transforms.image import ImageTransform
 
-_POSITIONS = "visual.positional_embedding"
 _ROWS = 64  # pictures of an evaluation that are encoded at once
 
 
@@ -59,41 +61,75 @@ def train_core(
         CheckpointError: weights to start from, or a teacher's, that cannot be had.
         TrainingError, OutputError: as `midsight.train.loop.Trainer.run`.
     """
-    config = resolve(config)
     if not config.data.source and resident is None:
         raise ConfigError("data.source is empty: name shards, a table of pairs or a folder (--data)")
     with world(config.run.device) as here:
+        if here.device.type == "cpu":
+            keep_freed_memory()
+        config, data = prepare(config, here) if resident is None else (resolve(follow_start(config)), None)
         model = start_model(config)
         context = model.context_length
         teacher = open_teacher(config.loss.teacher, here.device, context) if config.loss.teacher else None
-        if resident is None and config.data.resident:
-            resident = read_resident(open_dataset(config.data.source), config.data.resident, config.data.workers)
+        finish = Finetuning(config, data, Path(folder), here.device) if data and config.finetune.finishes else None
+        if finish is not None and here.first and latest(Path(folder)) is None:
+            figures = finish.begin()
+            if report is not None and figures:
+                report({"step": 0, **figures})
         run = Trainer(
             config,
             model,
-            DataSource(config, context) if resident is None else ResidentSource(config, context, resident, here),
+            _source(config, context, data, resident, here),
             Path(folder),
             here,
             teacher=teacher,
             evaluate=zero_shot(config, context, here.device) if config.run.evaluate_on else None,
+            finish=finish,
             report=report,
         )
         return run.run(resume)
 
 
+def _source(
+    config: TrainConfig, context_length: int, data: Split | None, resident: Resident | None, here: World
+) -> "DataSource | ResidentSource":
+    """What the loop reads: a stream, or tensors kept on the device."""
+    if resident is None and config.data.resident and data is not None:
+        resident = read_resident(data.train, config.data.resident, config.data.workers)
+    if resident is not None:
+        return ResidentSource(config, context_length, resident, here)
+    assert data is not None
+    return DataSource(config, context_length, data.train)
+
+
+def prepare(config: TrainConfig, here: World) -> tuple[TrainConfig, Split]:
+    """The recipe as it will be run, and its data: towers from the start, steps from the data, a part held out.
+
+    Raises:
+        As `train_core`.
+    """
+    if (config.finetune.finishes or config.finetune.epochs) and not config.model.start:
+        raise ConfigError("finetuning needs weights to start from: --from embedded, a published name or a path")
+    config, dataset = follow_start(config), open_dataset(config.data.source)
+    if not (config.finetune.finishes or config.finetune.epochs):
+        return resolve(config), Split(dataset, None, 0, (), ())
+    kind: Kind = "video" if config.data.frames else "image"
+    found = split(dataset, config.finetune.holdout, kind) if here.first else None
+    data = next(filter(None, collect(found, here)))
+    return resolve(with_epochs(config, data.samples, here.size)), data
+
+
 class DataSource:
     """The data of a run: any data set that `midsight.data` opens, with the transform of each resolution."""
 
-    def __init__(self, config: TrainConfig, context_length: int) -> None:
+    def __init__(self, config: TrainConfig, context_length: int, dataset: Dataset) -> None:
         """
         Args:
-            config: resolved; `data.source` is the data set's path.
+            config: resolved.
             context_length: of the text tower.
-
-        Raises:
-            InputError: there is nothing, or nothing that can be trained on.
+            dataset: to train on.
         """
-        self.config, self.dataset = config, open_dataset(config.data.source)
+        self.config, self.dataset = config, dataset
+        self.templates = resolve_templates(config.data.templates if dataset.classes else None)
         self.tokenizer = get_text_tokenizer(context_length)
 
     @property
@@ -106,12 +142,13 @@ class DataSource:
         augment = config.augment if config.steps.augment else None
         return batches(
             self.dataset,
-            TrainTransform(preprocess_of(image_size), augment, config.seed),
+            TrainTransform(preprocess_of(config, image_size), augment, config.seed),
             self.tokenizer,
             rows,
             order=Order(config.seed, rank=here.rank, ranks=here.size),
             frames=config.data.frames,
             workers=config.data.workers,
+            templates=self.templates,
             resume=resume,
             pin=here.device.type == "cuda",
         )
@@ -128,34 +165,9 @@ class ResidentSource:
         """See `midsight.train.loop.Source`."""
         config = self.config
         augment = config.augment if config.steps.augment else None
-        transform = BatchTransform(preprocess_of(image_size), augment, config.seed)
+        transform = BatchTransform(preprocess_of(config, image_size), augment, config.seed)
         order = Order(config.seed, rank=here.rank, ranks=here.size)
         return ResidentBatches(self.data, transform, self.tokenizer, rows, order, resume)
-
-
-def start_model(config: TrainConfig) -> pe.CLIP:
-    """The pair to begin with, at the first stage's resolution: drawn from the seed, or loaded and resampled.
-
-    Raises:
-        ConfigError: the weights to start from are of other towers than the recipe's.
-        CheckpointError, UnknownModelError: they cannot be had.
-    """
-    vision, text = towers(config, config.stages[0].image_size)
-    torch.manual_seed(config.seed)
-    model = pe.CLIP(vision, text)
-    if config.model.start:
-        weights = dict(open_pretrained(config.model.start).state_dict)
-        if vision.use_abs_posemb and _POSITIONS in weights:
-            weights[_POSITIONS] = resample_positions(weights[_POSITIONS].float(), vision.grid, vision.use_cls_token)
-        try:
-            model.load_state_dict(weights)
-        except RuntimeError as error:
-            found = str(error).strip().splitlines()
-            raise ConfigError(
-                f"model.start: {config.model.start} does not fit the towers of the recipe ({found[-1].strip()}); "
-                "set model.name, model.vision and model.text to its own"
-            ) from error
-    return model
 
 
 def zero_shot(config: TrainConfig, context_length: int, device: torch.device) -> Evaluate:
@@ -181,7 +193,7 @@ def zero_shot(config: TrainConfig, context_length: int, device: torch.device) ->
         return F.normalize((encoded if media is None else images).float(), dim=-1).cpu()
 
     def evaluate(pair: Pair, image_size: int) -> dict[str, float]:
-        transform = ImageTransform(preprocess_of(image_size))
+        transform = ImageTransform(preprocess_of(config, image_size))
         labels = [name.replace("_", " ") for name in names]
         templates = resolve_templates(config.run.templates)
         classifier = build_classifier(lambda t: encode(pair, None, tokenizer(t).to(device)), labels, templates)

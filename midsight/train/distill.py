@@ -15,6 +15,7 @@ from midsight.errors import ConfigError
 Teacher = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # media, token ids -> features (B, E) of both
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*:.*")
 
+
 class PairTeacher:
     """A frozen `pe.CLIP` that sees the student's batch at its own resolution.
 

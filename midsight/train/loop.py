@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from midsight import pe
 from midsight.checkpoints import save_pretrained
 from midsight.errors import TrainingError
-from midsight.train import losses, optim, state
+from midsight.train import adapt, losses, optim, state
 from midsight.train.config import Stage, TrainConfig, preprocess_of, total_steps, towers
 from midsight.train.distributed import (
     StopRequest,
@@ -33,45 +33,12 @@ from midsight.train.logs import Log, Report, resident_gib
 from midsight.train.masking import draw_masks, masked_rows
 from midsight.train.pair import Pair, autocast, compile_blocks
 from midsight.train.plan import PEAK_FLOPS, flops_per_sample, rows_of
+from midsight.train.source import Batch, Batches, Source
 
 Teacher = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # media, token ids -> features (B, E) of both
 Evaluate = Callable[[Pair, int], Mapping[str, float]]  # the pair, the resolution -> figures
-
-
-class Batch(Protocol):
-    """What the loop needs of a `midsight.data` batch."""
-
-    @property
-    def images(self) -> Tensor | None: ...  # float32 (B, 3, S, S)
-    @property
-    def videos(self) -> Tensor | None: ...  # float32 (B, T, 3, S, S)
-    @property
-    def texts(self) -> Tensor: ...  # int64 (B, L)
-    @property
-    def keys(self) -> Any: ...  # names of the samples, for messages
-
-
-class Batches(Protocol):
-    """Batches of one process, without end."""
-
-    def __iter__(self) -> Iterator[Batch]: ...
-    def state(self) -> dict[str, Any]:
-        """Where the stream stands behind the last batch that was taken."""
-
-    @property
-    def skipped(self) -> Mapping[str, int]:
-        """Samples that were left out so far, by reason."""
-
-
-class Source(Protocol):
-    """The data of a run."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Another one for other data."""
-
-    def open(self, image_size: int, rows: int, here: World, resume: dict[str, Any] | None) -> Batches:
-        """The batches of a process at a resolution, from the beginning or from a state."""
+Weights = dict[str, Tensor]
+Finish = Callable[[Weights], tuple[Weights, dict[str, Any]]]  # last weights -> those to save, figures
 
 
 @dataclass(frozen=True)
@@ -83,6 +50,7 @@ class Outcome:
     signal: int | None = None  # that stopped it
     model: Path | None = None  # folder that `midsight.load` opens
     rank: int = 0  # of the process that says so
+    figures: Mapping[str, Any] | None = None  # of the finish, in the first process
 
 
 class Trainer:
@@ -97,6 +65,7 @@ class Trainer:
         here: World,
         teacher: Teacher | None = None,
         evaluate: Evaluate | None = None,
+        finish: Finish | None = None,
         report: Report | None = None,
     ) -> None:
         """
@@ -105,9 +74,10 @@ class Trainer:
             model: the weights to begin with, at the first stage's resolution.
             folder: of the run; made where it is missing.
             teacher: for distillation; None trains contrastively.
+            finish: called in the first process behind the last step, on the CPU; names as the model has them then.
         """
         self.config, self.source, self.folder, self.here = config, source, folder, here
-        self.teacher, self.evaluate = teacher, evaluate
+        self.teacher, self.evaluate, self.finish = teacher, evaluate, finish
         self.rows = rows_of(config, here.size)
         self.bf16 = config.run.precision == "bf16"
         self.steps = total_steps(config)
@@ -142,7 +112,8 @@ class Trainer:
                     self._enter(index)
                     if not self._stage(self.config.stages[index], stop):
                         return Outcome(self.progress.step, False, stop.signal, rank=self.here.rank)
-            return Outcome(self.progress.step, True, model=self._export(), rank=self.here.rank)
+            model, figures = self._export()
+            return Outcome(self.progress.step, True, None, model, self.here.rank, figures)
         finally:
             self.log.close()
 
@@ -151,10 +122,10 @@ class Trainer:
     def _build(self, model: pe.CLIP) -> None:
         """Puts a model in place: on its device, compiled, sharded, with an optimiser."""
         run = self.config.run
-        model = model.train()
         model.set_grad_checkpointing(run.grad_checkpointing)
         torch.manual_seed(self.config.seed)
-        self.pair = Pair(model, self.config.steps.mask).to(self.here.device)
+        adapt.prepare(model, self.config)
+        self.pair = Pair(model, self.config.steps.mask).to(self.here.device).train()
         self.model = model
         if run.compile:
             compile_blocks(model)
@@ -236,19 +207,22 @@ class Trainer:
         digest, fingerprint = self.config.digest(), self.source.fingerprint
         return state.save(self.folder, values, self.progress, digest, fingerprint, self.here, self.config.run.keep)
 
-    def _export(self) -> Path:
-        """The trained pair under its published names."""
-        values = state.whole(dict(self.model.state_dict()))
+    def _export(self) -> tuple[Path, dict[str, Any]]:
+        """The trained pair under its published names, and the figures of its finish."""
+        values, figures = state.whole(dict(self.model.state_dict())), dict[str, Any]()
         vision, text = self.model.visual.config, self.model.text_config
         target = self.folder / "model"
         if self.here.first:
+            if self.finish is not None:
+                values, figures = self.finish(values)
             metadata = {"seed": self.config.seed, "steps": self.progress.step, "samples": self.progress.samples}
-            name, preprocess = self.config.model.name or self.folder.name, preprocess_of(vision.image_size)
+            metadata |= {key: figures[key] for key in ("start", "alpha") if key in figures}
+            name, preprocess = self.config.model.name or self.folder.name, preprocess_of(self.config, vision.image_size)
             save_pretrained(
                 target, values, name=name, vision=vision, text=text, preprocess=preprocess, metadata=metadata
             )
         collect(None, self.here)
-        return target
+        return target, figures
 
     # Steps -----------------------------------------------------------------------------------------------------------
 
@@ -262,7 +236,8 @@ class Trainer:
         rate = optim.learning_rate(config.optim, step, self.steps)
         optim.set_learning_rate(self.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
-        main, mask, embeddings = self._backward(media, texts)
+        groups = self._groups(batch) if config.loss.same_text else None
+        main, mask, embeddings = self._backward(media, texts, groups)
         average_gradients(self.pair.parameters(), self.here)
         length = optim.clip_gradients(self.pair.parameters(), config.optim.clip)
         flag = float(stop.signal is not None)
@@ -276,7 +251,12 @@ class Trainer:
         figures = {"loss": loss, "lr": rate, "logit_scale": scale, "gradient": length, "stop": stopping}
         return figures | ({"mask_loss": mask_loss} if config.steps.mask else {})
 
-    def _backward(self, media: Tensor, texts: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    def _groups(self, batch: Batch) -> Tensor:
+        return torch.tensor(losses.group_ids(batch.captions), device=self.here.device)
+
+    def _backward(
+        self, media: Tensor, texts: Tensor, groups: Tensor | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
         """Gradients of this process's share of the batch, in micro batches."""
         config, micro = self.config, min(self.config.data.micro_batch, self.rows)
         pieces = [slice(start, min(start + micro, self.rows)) for start in range(0, self.rows, micro)]
@@ -292,7 +272,7 @@ class Trainer:
         def loss(images: Tensor, encoded: Tensor) -> Tensor:
             scale = losses.scale_of(self.model.logit_scale, config.loss.max_logit_scale)
             if teacher is None:
-                return losses.contrastive(images, encoded, scale)
+                return losses.contrastive(images, encoded, scale, groups)
             return losses.distillation(images, encoded, scale, *teacher, config.loss.teacher_logit_scale)
 
         def auxiliary(piece: int) -> Tensor | None:

@@ -8,6 +8,7 @@ loss of the whole batch, whatever number of processes and pieces it was computed
 
 import math
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import torch
@@ -61,12 +62,14 @@ def cap_logit_scale(logit_scale: Tensor, maximum: float = MAX_LOGIT_SCALE) -> No
     logit_scale.clamp_(max=math.log(maximum))
 
 
-def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
+def contrastive(images: Tensor, texts: Tensor, scale: Tensor, groups: Tensor | None = None) -> Tensor:
     """InfoNCE in both directions, with the rows of all processes as candidates.
 
     Args:
         images, texts: float (B, D), of any length; pair i is row i of both.
         scale: scalar, the exponentiated logit scale.
+        groups: int64 (B,), equal where rows say the same (`group_ids`): these are positives of each other, in equal
+            shares, also where they are of other processes. None: every row is a group of its own.
 
     Returns:
         Mean of both directions over the rows of this process, float32 scalar.
@@ -74,10 +77,10 @@ def contrastive(images: Tensor, texts: Tensor, scale: Tensor) -> Tensor:
     Raises:
         ShapeError: images and texts are not one row a pair.
 
-    Source: PE paper, section 2.1 (CLIP's loss).
+    Source: PE paper, section 2.1 (CLIP's loss); with groups UniCL's (arXiv 2204.03610).
     """
     to_texts, to_images = logits(images, texts, scale)
-    target = _own_columns(len(images), images.device)
+    target = _own_columns(len(images), images.device) if groups is None else _shares(groups)
     return (F.cross_entropy(to_texts, target) + F.cross_entropy(to_images, target)) / 2
 
 
@@ -208,6 +211,24 @@ def _restore(states: list[Tensor]) -> None:
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.cuda.set_rng_state(states[1])
+
+
+def group_ids(texts: Sequence[str]) -> list[int]:
+    """A number for each text, the same in every process for the same text; 63 bits of a hash."""
+    return [
+        int.from_bytes(blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest(), "big") >> 1
+        for text in texts
+    ]
+
+
+def _shares(groups: Tensor) -> Tensor:
+    """Each row's share in the rows of all processes, float32 (B, G): even over its group, sums of 1."""
+    everywhere = [groups]
+    if dist.is_available() and dist.is_initialized():
+        everywhere = [torch.empty_like(groups) for _ in range(dist.get_world_size())]
+        dist.all_gather(everywhere, groups)
+    same = (groups[:, None] == torch.cat(everywhere)[None]).float()
+    return same / same.sum(dim=1, keepdim=True)
 
 
 def _own_columns(rows: int, device: torch.device) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ _MASK_TOKEN_STD = 0.02
 
 
 class Pair(nn.Module):
-    """A `pe.CLIP` and, for mask regularisation, one learned vector in place of hidden patches.
+    """A `pe.CLIP`, trained or with a locked tower, and, for mask regularisation, a vector in place of hidden patches.
 
     All passes go through `forward`, so that the whole can be sharded. The model's own names stay as published; a
     checkpoint of a run puts `model.` before them.
@@ -23,8 +24,16 @@ class Pair(nn.Module):
     def __init__(self, model: pe.CLIP, mask: bool) -> None:
         super().__init__()
         self.model = model
+        named = [(name.startswith("visual."), p) for name, p in model.named_parameters() if name != "logit_scale"]
+        self._image, self._text = (any(p.requires_grad for own, p in named if own is side) for side in (True, False))
         if mask:
             self.mask_token = normal_parameter(model.visual.width, std=_MASK_TOKEN_STD)
+
+    def train(self, mode: bool = True) -> Self:
+        """As usual, but a locked vision tower drops no branches."""
+        super().train(mode)
+        self.model.visual.train(mode and self._image)
+        return self
 
     def forward(
         self, media: Tensor | None, texts: Tensor | None, hidden: Tensor | None = None
@@ -44,14 +53,18 @@ class Pair(nn.Module):
             assert media is not None
             with hide_patches(self.model.visual, hidden, self.mask_token):
                 return None, None, self.model.visual.forward_features(media, norm=True)
-        encoded = None if texts is None else self.model.encode_text(texts)
+        with _grad(self._text):
+            encoded = None if texts is None else self.model.encode_text(texts)
         if media is None:
             return None, encoded, None
-        if media.ndim == 5:
-            return self.model.encode_video(media), encoded, None
-        with _tokens(self.model.visual) as kept:
-            images = self.model.encode_image(media)
-        return images, encoded, kept[0] if hasattr(self, "mask_token") else None
+        with _grad(self._image), _tokens(self.model.visual) as kept:
+            images = self.model.encode_video(media) if media.ndim == 5 else self.model.encode_image(media)
+        return images, encoded, kept[0] if hasattr(self, "mask_token") and media.ndim == 4 else None
+
+
+def _grad(wanted: bool) -> torch.set_grad_enabled:
+    """No graph for a tower without trained parameters; else as it is."""
+    return torch.set_grad_enabled(wanted and torch.is_grad_enabled())
 
 
 @contextmanager

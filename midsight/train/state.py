@@ -172,18 +172,18 @@ def read_progress(checkpoint: Path, digest: str, fingerprint: str, processes: in
         progress = state["progress"] | {"data": tuple(state["progress"]["data"])}
         compared: Sequence[tuple[str, object, object, str]] = (
             (
-                "configuration",
-                state["config"],
-                digest,
-                "resume with the recipe it was started with, or use another --out",
-            ),
-            (
                 "data",
                 state["data"],
                 fingerprint,
                 "the data set changed since it was written; restore it, or start anew",
             ),
             ("number of processes", state["processes"], processes, "start as many as before"),
+            (  # the last, for the two above can change it
+                "configuration",
+                state["config"],
+                digest,
+                "resume with the recipe it was started with, or use another --out",
+            ),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{checkpoint}: not a readable checkpoint of a run ({error})") from error

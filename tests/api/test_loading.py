@@ -123,3 +123,7 @@ def test_threads_follow_the_machine_unless_they_are_fixed(tiny_folder: Path, mon
 def test_embedded_model_is_the_default(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "EMBEDDED", tiny_folder)
     assert midsight.load().name == "tiny"
+
+
+def test_embedded_model_has_a_name() -> None:
+    assert midsight.load("embedded", device="cpu").identity == midsight.load(device="cpu").identity

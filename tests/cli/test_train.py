@@ -73,6 +73,30 @@ def test_training_goes_on_from_weights(data: Path, tmp_path: Path, tiny_folder: 
     assert after["visual.positional_embedding"].shape[0] == 10
 
 
+def test_finetuning_needs_a_start_and_data_alone(data: Path, tmp_path: Path, tiny_folder: Path) -> None:
+    quick = ["--set", "run.device=cpu", "--set", "finetune.epochs=2", "--set", "optim.lr=1e-3"]
+    shared = ["--from", tiny_folder, "--data", data / "classes", "--also", data / "classes", *quick]
+    code, stdout, stderr = run(*shared, "--out", tmp_path / "run")
+    assert code == 0, stderr
+    for text in ("zero-shot", "before", "after", "held-out top1", "also top1"):
+        assert text in stdout
+    assert "held-out: " in stderr
+    assert "Saved is alpha" in stderr
+    assert (tmp_path / "run" / "report.html").exists()
+    assert midsight.load(tmp_path / "run" / "model", device="cpu").config.image_size == 32
+    code, stdout, stderr = run(*shared, "--out", tmp_path / "lora", "--set", "finetune.mode=lora", "--json")
+    assert code == 0, stderr
+    assert json.loads(stdout.splitlines()[-1])["report"]["finetune"]["mode"] == "lora"
+    assert {path.name for path in (tmp_path / "lora" / "adapters").iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    code, stdout, stderr = run(*shared[:4], *quick, "--out", tmp_path / "blind", "--set", "finetune.holdout=0",
+                               "--set", "finetune.alpha=1")  # fmt: skip
+    assert code == 0, stderr
+    assert "nothing was held out" in stderr
+
+
 def test_weights_of_other_towers_are_refused(data: Path, tmp_path: Path, tiny_folder: Path) -> None:
     code, _, stderr = run(
         "core_tiny", "--data", data / "classes", "--out", tmp_path / "run", "--from", tiny_folder, *SHORT,
@@ -85,7 +109,11 @@ def test_weights_of_other_towers_are_refused(data: Path, tmp_path: Path, tiny_fo
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["core_tiny", "--out", "x"], "--data and --out"),
+        (["core_tiny", "--out", "x"], "a run needs --data, --out and a recipe"),
+        (["--data", "x", "--out", "x"], "a run needs --data, --out and a recipe, or --from"),
+        (["core_finetune", "--data", "x", "--out", "x"], "needs weights to start from"),
+        (["--from", "embeded", "--data", "x", "--out", "x"], "there is no model named 'embeded'"),
+        (["--from", "embedded", "--data", "x", "--out", "x"], "x: no such file or folder"),
         (["core_tiny", "--data", "no.csv", "--out", "x"], "no.csv"),
         (["no_recipe", "--data", "no.csv", "--out", "x"], "not a readable recipe"),
         (["core_tiny", "--data", "x", "--out", "x", "--set", "optim.speed=1"], "no setting 'speed'"),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from midsight.errors import InputError, ShapeError
-from midsight.evaluate.metrics import classification, retrieval
+from midsight.evaluate.metrics import classification, interval, retrieval
 
 
 def counted(logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
@@ -80,3 +80,10 @@ def test_retrieval_refuses_what_does_not_fit() -> None:
         retrieval(torch.zeros(0, 3), torch.zeros(0, 3, dtype=torch.bool))
     with pytest.raises(InputError, match="at least 1"):
         retrieval(torch.zeros(2, 3), torch.ones(2, 3, dtype=torch.bool), k=(0,))
+
+
+def test_interval_is_wilsons() -> None:
+    low, high = interval(0.5, 100)
+    assert (low, high) == (pytest.approx(0.4038, abs=1e-3), pytest.approx(0.5962, abs=1e-3))
+    assert interval(0.0, 20)[0] == 0
+    assert interval(0.0, 20)[1] == pytest.approx(0.161, abs=1e-3)

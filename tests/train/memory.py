@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midsight import pe
+from midsight.train import adapt
 from midsight.train.config import TrainConfig, read_recipe, resolve, towers
 from midsight.train.distributed import World, world
 from midsight.train.loop import Outcome, Trainer
@@ -27,6 +28,7 @@ class MemoryBatch:
     images: Tensor | None
     texts: Tensor
     keys: list[str]
+    captions: list[str]
     videos: Tensor | None = None
 
 
@@ -81,9 +83,12 @@ class MemorySource:
         if number == self.nan:
             images[0] = float("nan")
         keys = [f"sample-{int(index)}" for index in chosen]
+        captions = [f"class {int(index) % 3}" for index in chosen]
         if self.frames:
-            return MemoryBatch(None, torch.stack(texts), keys, images[:, None].repeat(1, self.frames, 1, 1, 1))
-        return MemoryBatch(images, torch.stack(texts), keys)
+            return MemoryBatch(
+                None, torch.stack(texts), keys, captions, images[:, None].repeat(1, self.frames, 1, 1, 1)
+            )
+        return MemoryBatch(images, torch.stack(texts), keys, captions)
 
     def _sample(self, index: int) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(index)
@@ -111,7 +116,11 @@ def trainer(config: TrainConfig, folder: Path, source: MemorySource, here: World
     """A run of it from its seed."""
     torch.manual_seed(config.seed)
     model = pe.CLIP(*towers(config, config.stages[0].image_size))
-    return Trainer(config, model, source, folder, here, **more)
+
+    def finish(values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return adapt.merge(values, *towers(config, config.stages[-1].image_size), config.finetune), {}
+
+    return Trainer(config, model, source, folder, here, finish=finish, **more)
 
 
 def alone() -> World:

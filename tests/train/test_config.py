@@ -1,11 +1,23 @@
 """Recipes, switches and overrides."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from midsight.errors import ConfigError
-from midsight.train.config import STEPS, Stage, TrainConfig, read_recipe, resolve, total_steps, towers
+from midsight.train.config import (
+    STEPS,
+    ModelConfig,
+    Stage,
+    TrainConfig,
+    preprocess_of,
+    read_recipe,
+    resolve,
+    total_steps,
+    towers,
+)
+from midsight.train.start import follow_start, with_epochs
 
 RECIPES = Path(__file__).parents[2] / "midsight" / "train" / "recipes"
 BILLION = 10**9
@@ -50,7 +62,11 @@ def test_recipes_have_the_published_number_of_steps(name: str, steps: float) -> 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("core*.toml")), ids=lambda p: p.stem)
 def test_every_recipe_begins_with_its_command_and_can_be_built(path: Path) -> None:
     assert path.read_text().startswith(f"# midsight train core {path.stem} --")
-    config = resolve(read_recipe(path))
+    config = read_recipe(path)
+    if not config.stages:  # finetuning: towers from a start, steps from the data
+        assert config.finetune.epochs > 0
+        config = with_epochs(follow_start(replace(config, model=ModelConfig(start="embedded"))), 1000, 1)
+    config = resolve(config)
     for stage in config.stages:
         vision, text = towers(config, stage.image_size)
         assert vision.image_size == stage.image_size
@@ -77,6 +93,13 @@ def test_unknown_settings_name_the_nearest(tmp_path: Path) -> None:
         ("stages=[{image_size=32}]", "samples"),
         ("run.precision=fp8", "fp32 or bf16"),
         ("augment.area=[0, 1]", "augment.area"),
+        ("finetune.mode=adapters", "finetune.mode must be full or lora, got 'adapters'"),
+        ("finetune.locked=both", "none, image or text"),
+        ("finetune.holdout=1", "from 0 to below 1"),
+        ("finetune.alpha=2", "best or from 0 to 1"),
+        ("finetune.alpha=most", "must be a number or best"),
+        ("finetune.epoch=3", "did you mean 'epochs'"),
+        ("optim.clip=true", "must be a number"),
     ],
 )
 def test_values_that_cannot_be_are_refused(change: str, message: str) -> None:
@@ -101,6 +124,23 @@ def test_overrides() -> None:
     assert config.model.vision["layers"] == 3
     assert config.optim.clip is None
     assert config.run.device == "cpu"
+
+
+def test_finetuning_settings() -> None:
+    config = read_recipe("core_finetune", ["finetune.alpha=0.5", "finetune.mode=lora", "model.start=embedded"])
+    assert config.finetune.alpha == 0.5
+    assert resolve(with_epochs(follow_start(config), 100, 1)).optim.lr == config.finetune.lora_lr
+    assert read_recipe("core_finetune", ["finetune.alpha=0.5", "finetune.alpha=best"]).finetune.alpha is None
+    assert preprocess_of(replace(config, model=ModelConfig(preprocess={"resize": "center_crop"})), 64).image_size == 64
+    with pytest.raises(ConfigError, match="did you mean 'resize'"):
+        preprocess_of(replace(config, model=ModelConfig(preprocess={"resise": "center_crop"})), 64)
+
+
+def test_what_is_made_of_the_weights_afterwards_does_not_change_the_digest() -> None:
+    base = read_recipe("core_finetune")
+    assert base.digest() == read_recipe("core_finetune", ["finetune.alpha=0.5", "finetune.also=x"]).digest()
+    for change in ("finetune.mode=lora", "finetune.holdout=0.5", "finetune.locked=text", "data.templates=plain"):
+        assert base.digest() != read_recipe("core_finetune", [change]).digest(), change
 
 
 def test_a_stage_smaller_than_a_batch_is_refused() -> None:

@@ -40,8 +40,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def check_against_one(two: Path, one: Path) -> None:
-    memory.trainer(memory.tiny(), one, memory.MemorySource(), memory.alone()).run()
+def check_against_one(two: Path, one: Path, *changes: str) -> None:
+    memory.trainer(memory.tiny(*changes), one, memory.MemorySource(), memory.alone()).run()
     ours, theirs = losses_of(two), losses_of(one)
     assert len(theirs) == 16
     assert ours == pytest.approx(theirs, rel=1e-6)
@@ -55,6 +55,19 @@ def test_two_whole_copies_give_the_losses_of_one(tmp_path: Path) -> None:
     done = torchrun(tmp_path / "two", "run.sharding=replicate")
     assert done.returncode == 0, done.stderr.decode()
     check_against_one(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.parametrize("sharding", ["full", "replicate"])
+@pytest.mark.parametrize("mode", ["locked=text", "locked=image", "mode=lora"])
+def test_finetuning_in_two_processes_gives_the_losses_of_one(mode: str, sharding: str, tmp_path: Path) -> None:
+    changes = ("loss.same_text=true", f"finetune.{mode}", f"run.sharding={sharding}")
+    done = torchrun(tmp_path / "two", *changes)
+    assert done.returncode == 0, done.stderr.decode()
+    check_against_one(tmp_path / "two", tmp_path / "one", *changes)
+    ours, theirs = (load_pretrained(tmp_path / name / "model").state_dict for name in ("two", "one"))
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_a_process_that_dies_stops_all_with_its_error_and_the_run_goes_on(two: Path, tmp_path: Path) -> None:

@@ -19,6 +19,41 @@ def test_contrastive_is_the_mean_of_both_cross_entropies() -> None:
     torch.testing.assert_close(losses.contrastive(images, texts, torch.tensor(12.0)), by_hand)
 
 
+def by_formula(images: Tensor, texts: Tensor, scale: float, captions: list[str]) -> Tensor:
+    """Row by row in float64: the mean log-probability of all rows that say the same, both ways."""
+    images, texts = F.normalize(images.double(), dim=1), F.normalize(texts.double(), dim=1)
+    terms = []
+    for queries, keys in ((images, texts), (texts, images)):
+        for i, own in enumerate(captions):
+            every = [math.exp(scale * float(queries[i] @ key)) for key in keys]
+            positives = [every[j] for j, other in enumerate(captions) if other == own]
+            terms.append(-sum(math.log(p / sum(every)) for p in positives) / len(positives))
+    return torch.tensor(sum(terms) / len(terms), dtype=torch.float64)
+
+
+def test_rows_of_equal_captions_are_positives_of_each_other() -> None:
+    images, texts = torch.randn(6, 7), torch.randn(6, 7)
+    captions = ["a cat", "a dog", "a cat", "a fish", "a cat", "a dog"]
+    groups = torch.tensor(losses.group_ids(captions))
+    found = losses.contrastive(images, texts, torch.tensor(9.0), groups)
+    torch.testing.assert_close(found.double(), by_formula(images, texts, 9.0, captions), rtol=1e-6, atol=0)
+    plain = losses.contrastive(images, texts, torch.tensor(9.0))
+    assert abs(found - plain) > 0.01
+    alone = torch.tensor(losses.group_ids([str(n) for n in range(6)]))
+    torch.testing.assert_close(losses.contrastive(images, texts, torch.tensor(9.0), alone), plain)
+
+
+def test_pictures_of_one_class_are_no_negatives() -> None:
+    rows = torch.eye(2)[[0, 0, 1, 1]]
+    groups = torch.tensor(losses.group_ids(["a", "a", "b", "b"]))
+    value = losses.contrastive(rows, rows, torch.tensor(100.0), groups)
+    assert value == pytest.approx(math.log(2))  # the entropy of even shares: it cannot be lower
+    rows.requires_grad_()
+    losses.contrastive(rows, rows.detach(), torch.tensor(100.0), groups).backward()
+    assert rows.grad is not None
+    assert rows.grad.norm() < 1e-6
+
+
 def test_contrastive_of_perfect_pairs_falls_to_zero_with_the_scale() -> None:
     rows = torch.eye(4)
     assert losses.contrastive(rows, rows, torch.tensor(100.0)) < 1e-6
@@ -76,6 +111,24 @@ def test_mask_regularisation_pulls_the_masked_view_only() -> None:
     assert targets.grad is None
     assert masked.grad.norm() > 0
     assert losses.mask_regularisation(targets, targets).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_pieces_give_the_gradients_of_the_large_batch_with_groups() -> None:
+    images, texts = small.batch(8)
+    groups = torch.tensor(losses.group_ids(list("abacabba")))
+    found = []
+    for pieces in (1, 4):
+        model = small.pair().double()
+        parts = list(zip(images.double().chunk(pieces), texts.chunk(pieces), strict=True))
+        losses.backward_in_pieces(
+            lambda n, m=model, p=parts: (m.encode_image(p[n][0]), m.encode_text(p[n][1])),
+            pieces,
+            lambda i, t, m=model: losses.contrastive(i, t, losses.scale_of(m.logit_scale), groups),
+        )
+        found.append(small.gradients(model))
+    for name, gradient in found[0].items():
+        assert gradient.norm() > 0, name
+        torch.testing.assert_close(found[1][name], gradient, rtol=1e-5, atol=1e-8)
 
 
 @pytest.mark.parametrize("pieces", [2, 4])

@@ -1,5 +1,5 @@
 """Metrics, each a function of scores and truth that returns figures by name."""
 
-from midsight.evaluate.metrics.zero_shot import classification, retrieval
+from midsight.evaluate.metrics.zero_shot import classification, interval, retrieval
 
-__all__ = ["classification", "retrieval"]
+__all__ = ["classification", "interval", "retrieval"]

@@ -1,5 +1,6 @@
 """Zero-shot figures as the published evaluation computes them (PE paper, B.1.2): shares between 0 and 1."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -81,6 +82,14 @@ def retrieval(
         for first in k:
             figures[f"{direction}_retrieval_recall@{first}"] = found[:, :first].any(dim=1).double().mean().item()
     return figures
+
+
+def interval(share: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share of `count` independent trials (Wilson)."""
+    z2 = 1.96**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = 1.96 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2)) / (1 + z2 / count)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def _in_first(logits: Tensor, targets: Tensor, k: int) -> float:

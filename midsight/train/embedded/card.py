@@ -16,11 +16,6 @@ from midsight.files import atomic_write
 from midsight.train.embedded.recipe import Recipe
 
 RESULTS, AFTER = "<!-- results -->", "<!-- end of results -->"
-_TRAINED = "It is trained on the kept maps, held near the head on photographs."
-_UNTRAINED = (
-    "**It ships as it starts**: its blocks are in place but change nothing yet, since training them on drawings cost\n"
-    "   more on unseen photographs than it gained. What lies between trunk and embedding is thus the head of step 2."
-)
 TEMPLATE = files("midsight.train.embedded") / "card.md"
 
 
@@ -36,7 +31,6 @@ def write(out: Path, recipe: Recipe, photographs: Sequence[Picture], furniture: 
         megabytes=f"{(out / 'model.safetensors').stat().st_size / 1e6:.1f}",
         **{key: f"{value / 1e6:.1f}" for key, value in parameters.items()},
         samples=recipe.samples,
-        training=_TRAINED if recipe.tower.steps else _UNTRAINED,
         image_size=found.preprocess.image_size,
         blocks=found.vision.layers,
         text_blocks=found.text.layers if found.text else 0,

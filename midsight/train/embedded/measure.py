@@ -1,8 +1,9 @@
 """Measure a model on what the embedded model never saw: `python -m midsight.train.embedded.measure`.
 
-Agreement: share of crops of unseen photographs whose best of the thousand ImageNet names is the one that the trunk's
-own classifier gives. Broad names: the same with twenty everyday kinds, whose right answer is the kind that covers
-most of the classifier's probability. OpenMoji: zero-shot over all names.
+Everyday photographs: labelled pictures of animals, food, plants, tools, vehicles and buildings, zero-shot over all
+their names and over broad names, beside what the trunk's classifier gives with the sentence encoder's likeness of
+names. Agreement: share of crops of unseen photographs whose best of the thousand ImageNet names is the one that the
+trunk's own classifier gives. OpenMoji: zero-shot over all names.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from midsight.api import Perception, load
+from midsight.configs import PreprocessConfig
 from midsight.data import packaged
 from midsight.data.crops import Pixels, Pyramid
 from midsight.data.packages import fetch
@@ -24,6 +26,8 @@ from midsight.errors import MidsightError
 from midsight.evaluate import open_moji
 from midsight.evaluate.open_moji import Figure
 from midsight.train.embedded import card, features, trunk, vocabulary
+from midsight.train.embedded.sentences import SentenceEncoder
+from midsight.transforms.image import ImageTransform
 
 BROAD = {
     "mammal": "n01861778", "bird": "n01503061", "reptile": "n01661091", "fish": "n02512053", "insect": "n02159955",
@@ -54,18 +58,61 @@ def main() -> int:
 
 def measure(model: Perception, root: Path) -> Iterator[Figure]:
     """All figures of the card, in its order."""
+    yield from everyday(model, root)
     yield from photographs(model, root)
     for figure in open_moji.evaluate(model, root):
         yield Figure(f"OpenMoji, {figure.metric}", figure.value, figure.low, figure.high, figure.chance, figure.count)
+
+
+def everyday(model: Perception, root: Path) -> Iterator[Figure]:
+    """Labelled photographs over their names and over broad names; ours, the baseline, and the difference."""
+    pictures = packaged.everyday(root)
+    images = torch.from_numpy(model.embed_images([picture.path for picture in pictures]))
+    answers = {size: classifier_answers([picture.path for picture in pictures], root, size) for size in (224, 260)}
+    numbers = np.arange(len(pictures))
+    for what, own in (("names", [p.name for p in pictures]), ("broad names", [p.kind for p in pictures])):
+        labels = sorted(set(own))
+        target = torch.tensor([labels.index(label) for label in own])
+        ours = images @ torch.from_numpy(model.embed_texts(labels, "photo")).T
+        alike = likeness(labels, root)
+        for k in (1, 5):
+            hits = _hits(ours, target, k)
+            peers = {size: _hits(answer @ alike, target, k) for size, answer in answers.items()}
+            size = max(peers, key=lambda size: float(peers[size].double().mean()))
+            chance, title = k / len(labels), f"everyday photographs, {len(labels)} {what}, top-{k}"
+            yield _figure(title, hits, numbers, chance)
+            yield _figure(f"{title}: baseline at {size} px", peers[size], numbers, chance)
+            yield _figure(f"{title}: more than the baseline", hits.double() - peers[size].double(), numbers, 0.0)
+
+
+def classifier_answers(paths: list[Path], root: Path, size: int) -> Tensor:
+    """Probabilities (N, 1000) that the trunk's own classifier gives pictures at a resolution."""
+    net, limits = trunk.load_trunk(root), PreprocessConfig(image_size=size)
+    transform = ImageTransform(limits)
+    with torch.inference_mode():
+        pooled = [net.stem(transform(path)[None]).mean((2, 3)) for path in paths]
+        return net.logits(torch.cat(pooled)).softmax(-1)
+
+
+def likeness(labels: list[str], root: Path) -> Tensor:
+    """Cosines (1000, labels) of the sentence encoder between ImageNet's names and labels, bare and in a template."""
+    encoder = SentenceEncoder(root)
+    wordnet = WordNet(fetch("wordnet-base", root) / "usr/share/wordnet")
+    names = [[name.lower() for name in wordnet.synsets[s].names] for s in vocabulary.imagenet_synsets()]
+    flat = vocabulary.as_shown(encoder, [name for own in names for name in own])
+    classes = torch.stack([part.mean(0) for part in flat.split([len(own) for own in names])])
+    return torch.nn.functional.normalize(classes, dim=-1) @ vocabulary.as_shown(encoder, labels).T
+
+
+def _hits(scores: Tensor, target: Tensor, k: int) -> Tensor:
+    return (scores.topk(k, dim=-1).indices == target[:, None]).any(1)
 
 
 def photographs(model: Perception, root: Path) -> Iterator[Figure]:
     """Agreement with the trunk's classifier and broad names, on crops of photographs that nothing was trained on."""
     pixels, pictures = unseen_crops(root)
     net = trunk.load_trunk(root)
-    maps = [features.trunk_maps(net.stem, pixels[i : i + 24]) for i in range(0, len(pixels), 24)]
-    with torch.inference_mode():
-        answer = net.logits(torch.cat([features.expand(net.stem, m).mean((2, 3)) for m in maps])).softmax(-1)
+    answer = net.logits(features.pooled(net.stem, pixels)).softmax(-1)
     images = torch.from_numpy(model.embed_images(list(pixels)))
     wordnet = WordNet(fetch("wordnet-base", root) / "usr/share/wordnet")
     synsets = vocabulary.imagenet_synsets()

@@ -46,10 +46,10 @@ def text_of(mixer: CropMixer, names: Sequence[str], number: int, drawing: int) -
     """The text of a sample; it depends on the mixer's seed and the number alone."""
     rng = np.random.default_rng((mixer.seed, number, 1))
     if drawing < 0:
-        return names[rng.integers(len(names))]
+        return names[int(rng.integers(len(names)))]
     captions = mixer.drawings[drawing].captions
     first = len(captions) == 1 or rng.random() < 0.6  # the name as often as all keywords together, and a bit more
-    caption = captions[0] if first else captions[rng.integers(1, len(captions))]
+    caption = captions[0] if first else captions[int(rng.integers(1, len(captions)))]
     return DRAWING.format(caption.lower())
 
 

@@ -38,7 +38,8 @@ class WordsTeacher:
         """Moves it, in place."""
         trunk, words = self.trunk, self.words
         weight, bias = trunk.weight.to(device), trunk.bias.to(device)
-        self.trunk = Trunk(trunk.stem.to(device, memory_format=torch.channels_last), weight, bias)
+        moved = trunk.stem.to(device).to(memory_format=torch.channels_last)
+        self.trunk = Trunk(moved, weight, bias)
         self.words = Words(words.classes.to(device), words.length)
         self.places, self.drawings = self.places.to(device), self.drawings.to(device)
         return self

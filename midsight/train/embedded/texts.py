@@ -94,7 +94,7 @@ def put_together(parts: Sequence[Tensor], longest: int) -> Tensor:
 
     Pieces of CLIP's vocabulary never cross a blank, so the ids of "a photo of a" and "tabby" are those of the whole.
     """
-    joined = torch.cat(parts, 1).long()
+    joined = torch.cat(list(parts), 1).long()
     order = (joined == 0).byte().argsort(dim=1, stable=True)  # what is there moves to the front
     joined = joined.gather(1, order)[:, : longest - 2]
     joined = F.pad(joined, (1, 1))

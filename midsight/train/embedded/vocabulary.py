@@ -74,7 +74,7 @@ def build(root: Path, drawings: Sequence[Picture], config: WordsConfig, phrases:
     meanings = _meanings(wordnet, set(synsets), set(classes))
     encoder = SentenceEncoder(root)
     names = list(meanings)
-    sentences = _named(encoder, names)
+    sentences = as_shown(encoder, names)
     position = {name: row for row, name in enumerate(names)}
     class_names = [[position[n.lower()] for n in wordnet.synsets[s].names if n.lower() in position] for s in classes]
     table = relatives(wordnet, synsets, classes)
@@ -84,7 +84,7 @@ def build(root: Path, drawings: Sequence[Picture], config: WordsConfig, phrases:
     others = sorted({c for each in captions for c in each} - set(names))
     plurals = {_plural(name): name for name in names if _plural(name) not in position}
     parts, put = _phrases(names, phrases, np.random.default_rng(seed))
-    of_others = _named(encoder, others)
+    of_others = as_shown(encoder, others)
     alike = F.normalize(torch.stack([sentences[rows].mean(0) for rows in class_names]), dim=-1)
     rows_of_plurals = torch.tensor([position[name] for name in plurals.values()])
     profiles = torch.cat((
@@ -108,7 +108,7 @@ def build(root: Path, drawings: Sequence[Picture], config: WordsConfig, phrases:
     )
 
 
-def _named(encoder: SentenceEncoder, names: Sequence[str]) -> Tensor:
+def as_shown(encoder: SentenceEncoder, names: Sequence[str]) -> Tensor:
     """Unit rows (N, 384) of names, bare and as what a photograph shows."""
     return F.normalize(encoder(names) + encoder([f"a photo of a {name}" for name in names]), dim=-1)
 
