@@ -4,6 +4,7 @@ A pass is captured when a shape comes for the second time, and replayed from the
 owns them drops them when weights move; weights that are changed in place are seen by the next replay.
 """
 
+import contextlib
 import threading
 import warnings
 from collections import OrderedDict
@@ -81,6 +82,7 @@ class Graphs:
             self._graphs[key] = Graph(function, x, arguments, self._held, pool)
         except RuntimeError as error:
             self._seen[key] = False
+            _recover(x)
             self._warn(key, error)
             return None
         if len(self._graphs) > self._kept:
@@ -137,6 +139,16 @@ class Graph:
             if isinstance(self._output, list):
                 return [part.clone() for part in self._output]
             return self._output.clone()
+
+
+def _recover(x: Tensor) -> None:
+    """After a capture that failed: torch's generator of random numbers thinks it is captured until one succeeds."""
+    if not x.is_cuda:
+        return
+    with contextlib.suppress(RuntimeError), torch.no_grad(), torch.cuda.device(x.device):
+        small = torch.zeros(1, device=x.device)
+        with torch.cuda.graph(torch.cuda.CUDAGraph(), capture_error_mode="thread_local"):
+            small.add_(1)
 
 
 def _can_replay(x: Tensor) -> bool:
