@@ -39,12 +39,13 @@ def describe() -> str:
             + ", ".join(known),
             f"- Memory: {memory:.0f} GiB; GPU: {gpu}",
             f"- {platform.system()} {platform.machine()}, Python {platform.python_version()}, "
-            + ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
+            + ", ".join(f"{name} {installed(name)}" for name in PACKAGES),
         )
     )
 
 
-def _version(package: str) -> str:
+def installed(package: str) -> str:
+    """A package's version."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -10,6 +10,7 @@ from benchmarks import machine
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 MARK = re.compile(r"^<!-- question: (\w+) -->$", re.MULTILINE)
+ELSEWHERE = ("gpu",)  # measured on a machine of its own, which the section names
 MACHINE = re.compile(r"<!-- machine -->\n(.*?)\n<!-- /machine -->", re.DOTALL)
 
 HEAD = """# Benchmarks
@@ -23,7 +24,8 @@ the ratios of paired rounds with their 10th and 90th percentile, against the fas
 glibc keep freed memory for the whole process, so peers have the gain of it, too. Peers run in inference mode, with
 bfloat16 weights and with autocast where that is the question. Cosines of random weights are optimistic: trained
 weights can differ more. Peak memory is the resident set (VmHWM) of a process of its own, with everything that it
-imports. "(unsteady machine)" marks rows in whose rounds the probe, a matrix product, was far from its best.
+imports. "(unsteady machine)" marks rows in whose rounds the probe, a matrix product, was far from its best. The
+section about GPUs names a machine of its own.
 
 ## Machine
 
@@ -116,11 +118,17 @@ def goals(sections: dict[str, str]) -> str:
 
 
 def write(name: str, section: str, order: Sequence[str], path: Path = RESULTS) -> None:
-    """Put a section in its place. Sections of another machine or of other versions go: they could not be compared."""
-    here = machine.describe()
+    """Put a section in its place. Sections of another machine or of other versions go: they could not be compared.
+
+    What is measured `ELSEWHERE` neither drives out the others nor goes with them, and a machine that cannot measure it
+    leaves what is known.
+    """
     old = path.read_text(encoding="utf-8") if path.exists() else ""
-    kept = sections_of(old) if machine_of(old) == here else {}
-    kept[name] = section
+    here = (name in ELSEWHERE and machine_of(old)) or machine.describe()
+    known = sections_of(old)
+    kept = {key: text for key, text in known.items() if machine_of(old) == here or key in ELSEWHERE}
+    if name not in ELSEWHERE or read_table(section) or name not in known:
+        kept[name] = section
     ordered = {key: kept[key] for key in order if key in kept}
     parts = [HEAD.format(machine=here, goals=goals(ordered)).strip()]
     parts += [f"<!-- question: {key} -->\n{text}" for key, text in ordered.items()]

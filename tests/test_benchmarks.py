@@ -153,6 +153,21 @@ def test_sections_of_another_machine_go(tmp_path: Path, monkeypatch: pytest.Monk
     assert report.machine_of(path.read_text()) == "- CPU: another"
 
 
+def test_what_is_measured_elsewhere_stays_beside_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, order = tmp_path / "RESULTS.md", ("first", "gpu")
+    measured = report.Section("GPU", "Why.", [{"Case": "a", "Speed": "2.00x timm", "Goal": ">= 1x, met"}]).text("When.")
+    report.write("first", "## One", order, path)
+    here = report.machine_of(path.read_text())
+    monkeypatch.setattr(machine, "describe", lambda: "- CPU: another, with a GPU")
+    report.write("gpu", measured, order, path)
+    assert report.machine_of(path.read_text()) == here
+    assert report.sections_of(path.read_text()) == {"first": "## One", "gpu": measured}
+    report.write("gpu", "## GPU\n\nNot run.", order, path)  # there is no GPU here
+    report.write("first", "## Again", order, path)
+    assert report.sections_of(path.read_text()) == {"first": "## Again", "gpu": measured}
+    assert report.machine_of(path.read_text()) == "- CPU: another, with a GPU"
+
+
 def test_every_file_is_a_question_or_a_helper() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == set(QUESTIONS) | HELPERS
 

@@ -62,7 +62,7 @@ def load(
         name=found.name or Path(str(name_or_path)).stem,
         layer=None if layer is None else kept - 1,
         threads=fixed,
-        pack=torch.bfloat16 if dtype == "bf16" else torch.float32 if where.type == "cpu" else None,
+        pack=torch.bfloat16 if dtype == "bf16" else torch.float32 if where.type in ("cpu", "cuda") else None,
         identity=lambda: identity(found.state_dict, preprocess, layer),
     )
 

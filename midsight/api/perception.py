@@ -16,6 +16,7 @@ from midsight.api.media import Kind, Outcome, Reader, collect, pool_frames, work
 from midsight.configs import PEConfig, PreprocessConfig
 from midsight.errors import InputError, LayerError, ShapeError
 from midsight.pe import CLIP, TextTransformer, VisionTransformer
+from midsight.pe.gpu import without_padding
 from midsight.tasks.similarity import cosine
 from midsight.tasks.zero_shot import Prediction, build_classifier, check_labels, rank, resolve_templates
 from midsight.transforms import TextTokenizer, get_text_tokenizer
@@ -380,10 +381,9 @@ class Perception:
         """Texts to features float32 (n, D) on the CPU, not normalised."""
         pair = self._ready_text
         self._settle()
-        parts = [
-            pair.encode_text(part.to(self.device)) for part in torch.split(self._tokenizer(texts), PROMPTS_AT_ONCE)
-        ]
-        return torch.cat(parts).float().cpu()
+        parts = torch.split(self._tokenizer(texts), PROMPTS_AT_ONCE)
+        encoded = [pair.encode_text(without_padding(part).to(self.device)) for part in parts]
+        return torch.cat(encoded).float().cpu()
 
     def _remember(self, rows: dict[str, Array], prompts: tuple[str, ...]) -> None:
         with self._lock:

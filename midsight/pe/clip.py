@@ -103,7 +103,7 @@ class CLIP(TextTransformer):
         self.visual.set_grad_checkpointing(enable)
 
     def pack(self, dtype: torch.dtype = torch.float32) -> Self:
-        """Prepare both towers for inference on a CPU; see `VisionTransformer.pack`."""
+        """Prepare both towers for inference where they are; see `VisionTransformer.pack`."""
         self.visual.pack(dtype)
         return super().pack(dtype)
 

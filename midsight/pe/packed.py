@@ -109,7 +109,11 @@ class PackedPooling:
     def __call__(self, x: Tensor) -> Tensor:
         """Tokens (B, N, W) to (B, 1, W)."""
         weights = F.linear(x, self.score).transpose(1, 2).softmax(dim=-1)  # B, H, N
-        tokens = (weights @ x).transpose(0, 1)  # H, B, W
+        return self.pooled(weights @ x)
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """Each head's weighted tokens (B, H, W) to (B, 1, W)."""
+        tokens = tokens.transpose(0, 1)  # H, B, W
         values = tokens @ self.w_v.unflatten(0, (self.heads, -1)).transpose(1, 2)  # H, B, D
         x = self.pool.attn.out_proj(values.transpose(0, 1).flatten(1) + self.b_v)[:, None]  # B, 1, W
         return x + self.pool.mlp(self.pool.layernorm(x))

@@ -8,7 +8,7 @@ from torch.utils.checkpoint import checkpoint
 
 from midsight.configs import PETextConfig
 from midsight.errors import ShapeError
-from midsight.pe import packed
+from midsight.pe import gpu, packed
 from midsight.pe.blocks import NORM_EPS, ResidualAttentionBlock, Transformer, normal_parameter
 
 
@@ -29,7 +29,7 @@ class TextTransformer(nn.Module):
         self.ln_final = nn.LayerNorm(width, eps=NORM_EPS)
         self.text_projection = normal_parameter(width, config.output_dim, std=width**-0.5)
         self._checkpointing = False
-        self._packed_text: packed.PackedText | None = None
+        self._packed_text: packed.PackedText | gpu.GpuText | None = None
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
@@ -59,8 +59,13 @@ class TextTransformer(nn.Module):
         return self.forward_text(text)
 
     def pack(self, dtype: torch.dtype = torch.float32) -> Self:
-        """Prepare inference on a CPU: no padding is computed, the last block only where texts end, packed weights."""
-        self._packed_text = packed.PackedText(self.eval(), dtype)
+        """Prepare inference where the weights are; see `VisionTransformer.pack`.
+
+        On a CPU no padding is computed; on CUDA, where the host cannot know it without waiting, cut it off beforehand
+        (`gpu.without_padding`).
+        """
+        make = gpu.GpuText if self.token_embedding.weight.is_cuda else packed.PackedText
+        self._packed_text = make(self.eval(), dtype)
         return self
 
     def train(self, mode: bool = True) -> Self:

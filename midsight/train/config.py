@@ -105,6 +105,8 @@ class LossConfig:
     max_logit_scale: float = 100.0
     teacher: str = ""  # checkpoint, folder, name or repository
     teacher_logit_scale: float = 200.0
+    teacher_texts: bool = False  # the teacher's embeddings of texts stand for the student's, whose text tower is idle
+    teacher_features: float = 0.0  # weight of 1 - cosine to the teacher's embedding of each image, of the same width
     same_text: bool = False  # rows of equal captions are positives of each other, not negatives
 
 

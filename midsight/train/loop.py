@@ -264,16 +264,19 @@ class Trainer:
         teacher = self._teach(media, texts, pieces)
 
         def encode(piece: int) -> tuple[Tensor, Tensor]:
+            rows = pieces[piece]
+            given = teacher[1][rows] if teacher is not None and config.loss.teacher_texts else None
             with autocast(self.here.device, self.bf16):
-                images, encoded, kept = self.pair(media[pieces[piece]], texts[pieces[piece]])
+                images, encoded, kept = self.pair(media[rows], texts[rows] if given is None else None)
             tokens[piece] = kept if torch.is_grad_enabled() else None  # the first pass would keep the whole batch
-            return images.float(), encoded.float()
+            return images.float(), (encoded if given is None else given).float()
 
         def loss(images: Tensor, encoded: Tensor) -> Tensor:
             scale = losses.scale_of(self.model.logit_scale, config.loss.max_logit_scale)
             if teacher is None:
                 return losses.contrastive(images, encoded, scale, groups)
-            return losses.distillation(images, encoded, scale, *teacher, config.loss.teacher_logit_scale)
+            likeness = losses.distillation(images, encoded, scale, *teacher, config.loss.teacher_logit_scale)
+            return likeness + config.loss.teacher_features * losses.regression(images, teacher[0])
 
         def auxiliary(piece: int) -> Tensor | None:
             return self._mask_loss(media, pieces[piece], tokens.pop(piece)) if config.steps.mask else None
