@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,6 +29,7 @@ from midsight.train.measure import Measured
 from midsight.train.start import DataWarning, follow_start, with_epochs
 from tests.train import memory
 
+ROOT = Path(__file__).parents[2]
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 
 
@@ -274,6 +277,34 @@ def test_without_a_held_out_part_nothing_is_claimed(photos: Path, start: Path, t
     assert outcome.figures["compared"] == {}
     assert outcome.figures["samples"] == 40
     assert "nothing is known of how good it is" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_what_was_not_trained_alone_does_not_choose_the_start(photos: Path, start: Path, tmp_path: Path) -> None:
+    config = recipe(photos / "classes", start, "finetune.holdout=0", "finetune.epochs=1")
+    outcome = train_core(replace(config, finetune=replace(config.finetune, also=str(photos / "pairs.csv"))), tmp_path)
+    assert outcome.figures is not None
+    assert (outcome.figures["alpha"], outcome.figures["chosen"]) == (1.0, False)
+    assert outcome.figures["compared"].keys() == {"also"}
+
+
+def test_two_processes_finish_as_one(photos: Path, start: Path, tmp_path: Path) -> None:
+    settings = ["run.device=cpu", "optim.lr=2e-3", "finetune.epochs=2", "finetune.mode=lora"]
+    arguments = ["train", "core", "--from", str(start), "--data", str(photos / "classes")]
+    arguments += [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "-m", "midsight.cli.main", *arguments, "--out", str(tmp_path / "two")],
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().count("held-out top1") == 1
+    one = train_core(read_recipe("core_finetune", [*settings, f"data.source={photos / 'classes'}",
+                                                   f"model.start={start}"]), tmp_path / "one")  # fmt: skip
+    found = json.loads((tmp_path / "two" / "report.json").read_text())
+    assert one.figures is not None
+    ours, theirs = ([point["held-out"]["loss"] for point in figures["curve"]] for figures in (found, one.figures))
+    assert ours[-1] < 0.98 * ours[0]
+    assert ours == pytest.approx(theirs, rel=1e-3)
 
 
 def test_starts_that_cannot_be_are_told(photos: Path, dense_folder: Path, start: Path, tmp_path: Path) -> None:
