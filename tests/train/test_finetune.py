@@ -20,6 +20,7 @@ import midsight
 from midsight import pe
 from midsight.checkpoints import load_pretrained, save_pretrained
 from midsight.configs import PreprocessConfig
+from midsight.data.shards import ShardWriter
 from midsight.errors import ConfigError, InputError, TrainingError
 from midsight.train import finetune, report
 from midsight.train.config import TrainConfig, read_recipe
@@ -204,6 +205,22 @@ def test_pairs_are_measured_by_retrieval(photos: Path, start: Path, tmp_path: Pa
     first = [own[picture] == text for text, picture in enumerate(scores.argmax(1))]
     assert after["figures"]["image_recall@1"] == np.mean(first)
     assert after["classes"] == {}
+
+
+def test_shards_and_json_lines_are_data_too(photos: Path, start: Path, tmp_path: Path) -> None:
+    files = sorted((photos / "classes").rglob("*.png"))
+    with open(tmp_path / "a.tar", "wb") as file, ShardWriter(file) as shard:
+        for number, path in enumerate(files):
+            shard.add(f"{number}", {"png": path.read_bytes(), "txt": f"a {path.parent.name} picture".encode()})
+    lines = [json.dumps({"path": str(path), "caption": f"a {path.parent.name} picture"}) for path in files]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    found = []
+    for name in ("a.tar", "pairs.jsonl"):
+        outcome = train_core(recipe(tmp_path / name, start, "finetune.epochs=1"), tmp_path / f"run-{name}")
+        assert outcome.figures is not None
+        found.append(outcome.figures["compared"]["held-out"]["before"])
+    assert found[0] == found[1]  # the same pictures are held out, whatever they lie in
+    assert found[0]["samples"] == 8
 
 
 @pytest.mark.parametrize("change", ["finetune.mode=lora", "finetune.locked=image"])
