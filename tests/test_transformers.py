@@ -180,7 +180,7 @@ def test_a_table_of_eight_bit_floats(dtype: torch.dtype | None, tmp_path: Path) 
     assert torch.equal(found.float(), state[tiny.TABLE].float())
     ours = pe.CLIP(tiny.CORE, TEXT).eval()
     ours.load_state_dict(state)
-    ids = published_ids(TEXTS)
+    ids = published_ids(TEXTS[:-1])  # the last is cut, with a warning
     with torch.inference_mode():
         expected, got = ours.encode_text(ids), model.get_text_features(ids).pooler_output.float()
     assert torch.nn.functional.cosine_similarity(got, expected).min() > (
