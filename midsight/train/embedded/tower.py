@@ -44,14 +44,15 @@ def new_tower(config: TowerConfig, words: Words, trunk: Trunk, pooled: Tensor, i
         pooled: mean-pooled trunk features of some training pictures (N, 1280), for the gains.
 
     Raises:
-        ConfigError: fewer hidden units in the pooling than there are classes, or a space wider than the tower.
+        ConfigError: a width that gives the pooling fewer hidden units than there are classes, that is less than the
+            space's, or more than there are classes.
     """
     output, classes = words.classes.shape[1], len(words.classes)
     least = max(output, -(-classes // POOL_MLP_RATIO))
-    if config.width < least:
+    if not least <= config.width <= classes:
         raise ConfigError(
-            f"tower.width {config.width} gives {config.width * POOL_MLP_RATIO} hidden units of the pooling for "
-            f"{classes} classes and {output} dimensions; take at least {least}"
+            f"tower.width {config.width}: a quarter of the {classes} classes, the {output} dimensions of the space, and no "
+            f"more than the classes are needed; take {least} to {classes}"
         )
     tower = VisionTransformer(config_of(config, words, trunk, image_size))
     tower.stem.load_state_dict(trunk.stem.state_dict())

@@ -77,7 +77,7 @@ def trunk(seed: int = 0) -> Trunk:
     """Random weights under a classifier of `CLASSES`; features lie between 0 and 6 as in the real one."""
     net = peers.randomize(stem.build("efficientnet_lite2"), seed).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(len(CLASSES), 1280, generator=generator) * 0.05
+    weight = torch.randn(len(CLASSES), 1280, generator=generator) * 0.15
     return Trunk(net, weight, torch.randn(len(CLASSES), generator=generator) * 0.1)
 
 
