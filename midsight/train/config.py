@@ -122,7 +122,7 @@ class FinetuneConfig:
     trunk: bool = False  # also train the packaged trunk of an embedded model
     lora_lr: float = 1e-3  # used in place of `optim.lr` where mode is lora
     lora_rank: int = 8
-    lora_alpha: float = 16.0  # the adapters' product is scaled by alpha / rank
+    lora_alpha: int = 16  # the adapters' product is scaled by alpha / rank
     lora_targets: tuple[str, ...] = ("out_proj", "c_fc", "c_proj")  # names of linear maps in both towers
     holdout: float = 0.0  # share of the samples that is measured and never trained
     also: str = ""  # a second data set to measure on: what must not be forgotten

@@ -71,10 +71,6 @@ def train_core(
         context = model.context_length
         teacher = open_teacher(config.loss.teacher, here.device, context) if config.loss.teacher else None
         finish = Finetuning(config, data, Path(folder), here.device) if data and config.finetune.finishes else None
-        if finish is not None and here.first and latest(Path(folder)) is None:
-            figures = finish.begin()
-            if report is not None and figures:
-                report({"step": 0, **figures})
         run = Trainer(
             config,
             model,
@@ -86,6 +82,10 @@ def train_core(
             finish=finish,
             report=report,
         )
+        if finish is not None and here.first and latest(Path(folder)) is None:
+            figures = finish.begin()
+            if report is not None and figures:
+                report({"step": 0, **figures})
         return run.run(resume)
 
 
