@@ -63,6 +63,8 @@ def train_core(
     """
     if not config.data.source and resident is None:
         raise ConfigError("data.source is empty: name shards, a table of pairs or a folder (--data)")
+    if not config.loss.teacher and (config.loss.teacher_texts or config.loss.teacher_features):
+        raise ConfigError("loss.teacher_texts and loss.teacher_features need a teacher: name one in loss.teacher")
     with world(config.run.device) as here:
         if here.device.type == "cpu":
             keep_freed_memory()

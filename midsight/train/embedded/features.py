@@ -48,9 +48,7 @@ def of_samples(stem: EfficientNetLite, mixer: CropMixer, count: int, folder: Pat
         CheckpointError: the folder holds those of another mixture, seed or list of drawings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _check_same(
-        folder / "features.json", {"seed": mixer.seed, "drawings": len(mixer.drawings), **asdict(mixer.mixture)}
-    )
+    check_same(folder / "features.json", made_of(mixer))
     kept = _open(folder / "pooled.f16", np.float16, (count, _WIDTH))
     shown = _open(folder / "drawings.i32", np.int32, (count,))
     progress = folder / "done.txt"
@@ -75,9 +73,19 @@ def _open(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     return np.memmap(path, dtype, "r+", shape=shape)
 
 
-def _check_same(path: Path, wanted: dict[str, object]) -> None:
+def made_of(mixer: CropMixer) -> dict[str, object]:
+    """What decides the training pictures, as far as a note can tell."""
+    return {"seed": mixer.seed, "drawings": len(mixer.drawings), **asdict(mixer.mixture)}
+
+
+def check_same(path: Path, wanted: dict[str, object]) -> None:
+    """Writes a note of what a folder's files are made of, or compares with the one that is there.
+
+    Raises:
+        CheckpointError: they are made of something else.
+    """
     if not path.exists():
         path.write_text(json.dumps(wanted))
     elif (found := json.loads(path.read_text())) != wanted:
         changed = [key for key in wanted if found.get(key) != wanted[key]]
-        raise CheckpointError(f"{path.parent}: kept features differ in {', '.join(changed)}; delete the folder")
+        raise CheckpointError(f"{path.parent}: what is kept there differs in {', '.join(changed)}; delete the folder")

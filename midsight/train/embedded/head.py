@@ -65,7 +65,7 @@ class Pusher:
 def embed_pooled(tower: VisionTransformer, pooled: Tensor) -> Tensor:
     """Unit embeddings (B, output_dim) of mean-pooled stem features (B, 1280), the blocks left out."""
     tokens = tower.conv1(pooled[:, :, None, None]).flatten(2).transpose(1, 2)  # B, 1, W
-    return F.normalize(tower._pool(tokens) @ tower.proj, dim=-1)
+    return F.normalize(tower.attn_pool(tokens).squeeze(1) @ tower.proj, dim=-1)
 
 
 def fit_head(

@@ -84,18 +84,14 @@ def names_of_photographs(words: vocabulary.Vocabulary) -> list[str]:
     return [name for name in words.texts[: words.names] if name.count(" ") < 2]
 
 
-def _text_tower(
-    config: Recipe, work: Path, words: vocabulary.Vocabulary, device: torch.device
-) -> TextTransformer:  # fmt: skip
+def _text_tower(config: Recipe, work: Path, words: vocabulary.Vocabulary, device: torch.device) -> TextTransformer:
     torch.manual_seed(config.seed)
     tokenizer = get_text_tokenizer(config.text.context_length)
     model = texts.new_tower(config.text, config.words.width)
     spelled = [tokenizer.decode([i]).strip() or "." for i in range(END_ID - 1)]
     texts.start_table(model, SentenceEncoder(work / "data")(spelled), config.text.table_std)
     pools = (_flat(words.class_names), words.broad, _flat(words.captions))
-    data = texts.material(
-        tokenizer, words.texts, words.targets, words.words.classes, pools, config.text.longest
-    )  # fmt: skip
+    data = texts.material(tokenizer, words.texts, words.targets, words.words.classes, pools, config.text.longest)
     return texts.train_text(config.text, model, data.to(device), config.seed)
 
 
@@ -171,7 +167,8 @@ def calibrate(material: Material, pair: CLIP, first: int, seed: int) -> float:
     samples = [material.mixer.sample(first + number) for number in range(_CALIBRATION)]
     pixels = np.stack([sample.pixels for sample in samples if sample.drawing < 0])
     answer = material.trunk.logits(features.pooled(material.trunk.stem, pixels))
-    images = [F.normalize(pair.encode_image(features.normalised(pixels[i : i + 32])), dim=-1) for i in _starts(pixels)]
+    parts = (features.normalised(pixels[start : start + 32]) for start in range(0, len(pixels), 32))
+    images = [F.normalize(pair.encode_image(part), dim=-1) for part in parts]
     words = material.vocabulary
     tokenizer = get_text_tokenizer(pair.context_length)
     flat = sorted({row for rows in words.class_names for row in rows})
@@ -188,10 +185,6 @@ def calibrate(material: Material, pair: CLIP, first: int, seed: int) -> float:
     best = scales[losses.index(min(losses))]
     log.info("calibrated logit scale %.0f (cross-entropy %.3f)", best, min(losses))
     return best
-
-
-def _starts(pixels: np.ndarray[Any, Any]) -> range:
-    return range(0, len(pixels), 32)
 
 
 def save(config: Recipe, material: Material, vision: VisionTransformer, text: TextTransformer, out: Path) -> None:
