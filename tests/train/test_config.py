@@ -95,6 +95,7 @@ def test_unknown_settings_name_the_nearest(tmp_path: Path) -> None:
         ("stages=[{image_size=32}]", "samples"),
         ("run.precision=fp8", "fp32 or bf16"),
         ("augment.area=[0, 1]", "augment.area"),
+        ("loss.teacher_features=-0.5", "must be 0 .* or more, got -0.5"),
         ("finetune.mode=adapters", "finetune.mode must be full or lora, got 'adapters'"),
         ("finetune.locked=both", "none, image or text"),
         ("finetune.holdout=1", "from 0 to below 1"),

@@ -101,6 +101,22 @@ def test_distillation_is_zero_at_the_teacher_and_moves_the_student_only() -> Non
     assert student.grad.norm() > 0
 
 
+def test_regression_is_one_minus_the_cosine_to_the_target() -> None:
+    images, targets = torch.randn(5, 7, requires_grad=True), torch.randn(5, 7)
+    by_hand = 1 - sum(i @ t / (i.norm() * t.norm()) for i, t in zip(images, targets, strict=True)) / 5
+    value = losses.regression(images, targets)
+    torch.testing.assert_close(value, by_hand)
+    value.backward()
+    assert images.grad is not None
+    assert images.grad.norm() > 0
+    assert losses.regression(3 * targets, targets).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_regression_to_targets_of_another_width_is_refused() -> None:
+    with pytest.raises(ShapeError, match=r"\(5, 7\) and targets \(5, 8\)"):
+        losses.regression(torch.ones(5, 7), torch.ones(5, 8))
+
+
 def test_mask_regularisation_pulls_the_masked_view_only() -> None:
     masked, targets = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 4, requires_grad=True)
     expected = 1 - F.cosine_similarity(masked, targets, dim=-1)

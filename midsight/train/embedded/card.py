@@ -31,7 +31,7 @@ def write(out: Path, recipe: Recipe, photographs: Sequence[Picture], furniture: 
         megabytes=f"{(out / 'model.safetensors').stat().st_size / 1e6:.1f}",
         **{key: f"{value / 1e6:.1f}" for key, value in parameters.items()},
         samples=recipe.samples,
-        everyday=sum(1 for _ in EVERYDAY.open(encoding="utf-8")) - 1,
+        everyday=len(EVERYDAY.read_text(encoding="utf-8").splitlines()) - 1,
         image_size=found.preprocess.image_size,
         blocks=found.vision.layers,
         text_blocks=found.text.layers if found.text else 0,

@@ -51,8 +51,8 @@ def new_tower(config: TowerConfig, words: Words, trunk: Trunk, pooled: Tensor, i
     least = max(output, -(-classes // POOL_MLP_RATIO))
     if not least <= config.width <= classes:
         raise ConfigError(
-            f"tower.width {config.width}: a quarter of the {classes} classes, the {output} dimensions of the space, and no "
-            f"more than the classes are needed; take {least} to {classes}"
+            f"tower.width {config.width}: at least a quarter of the {classes} classes and the {output} dimensions of "
+            f"the space are needed, and at most the classes; take {least} to {classes}"
         )
     tower = VisionTransformer(config_of(config, words, trunk, image_size))
     tower.stem.load_state_dict(trunk.stem.state_dict())

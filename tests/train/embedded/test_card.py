@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from midsight.checkpoints import save_pretrained
+from midsight.checkpoints import load_pretrained, save_pretrained
 from midsight.configs import PEConfig, PETextConfig, PreprocessConfig
-from midsight.data.packaged import Picture
+from midsight.data.packaged import EVERYDAY, Picture
 from midsight.evaluate.open_moji import Figure
 from midsight.pe import CLIP
 from midsight.train.embedded import card
@@ -24,9 +24,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     out = tmp_path_factory.mktemp("card") / "model"
     text = PETextConfig(context_length=8, width=16, heads=2, layers=1, output_dim=16)
+    state = {key: value.half() if value.ndim else value for key, value in CLIP(VISION, text).state_dict().items()}
+    state["token_embedding.weight"] = state["token_embedding.weight"].to(torch.float8_e4m3fn)
     save_pretrained(
-        out, CLIP(VISION, text).state_dict(), name="embedded", vision=VISION, text=text,
-        preprocess=PreprocessConfig(image_size=64), metadata={"revision": "abc123"}, dtype=torch.float16,
+        out, state, name="embedded", vision=VISION, text=text, preprocess=PreprocessConfig(image_size=64),
+        metadata={"revision": "abc123"},
     )  # fmt: skip
     photographs = [Picture(Path("hills.jpg"), "photograph", (), "p", "CC-BY-4.0", "A Person")]
     furniture = [Picture(Path("chair.png"), "drawing", ("chair",), "f", "CC-BY-3.0", "A Carpenter")]
@@ -40,6 +42,17 @@ def test_the_card_names_sources_licences_and_settings(folder: Path) -> None:
         assert wanted in text
     assert "openmoji 17" not in text  # measuring only, so not among the training data
     assert "{" not in text.replace("{c}", "")
+
+
+def test_the_card_counts_what_is_there(folder: Path) -> None:
+    text = (folder / "README.md").read_text()
+    state, rows = load_pretrained(folder).state_dict, EVERYDAY.read_text().splitlines()
+    trunk = sum(value.numel() for key, value in state.items() if key.startswith("visual.stem."))
+    assert f"({trunk / 1e6:.1f} M parameters" in text
+    assert f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB" in text
+    assert f" {len(rows) - 1} labelled pictures" in text
+    for line in ("samples = 40000", "text.layers = 4", "mixture.size = 224", "head.steps = 3000"):
+        assert line in text
 
 
 def test_results_are_replaced_and_nothing_else(folder: Path) -> None:

@@ -16,14 +16,34 @@ def test_a_recipe_holds_only_what_differs(tmp_path: Path) -> None:
     path.write_text("seed = 4\n[text]\nsteps = 7\n")
     recipe = read_recipe(path)
     assert (recipe.seed, recipe.text.steps) == (4, 7)
-    assert recipe.space == Recipe().space
+    assert recipe.words == Recipe().words
     assert recipe.text.width == Recipe().text.width
 
 
-def test_a_misspelt_key_names_its_nearest(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "slip", "nearest"),
+    [
+        ("sead = 3", "sead", "seed"),
+        ("[wrods]", "wrods", "words"),
+        ("[text]\nstepps = 7", "stepps", "steps"),
+        ("[words]\nlikenes = 0.5", "likenes", "likeness"),
+        ("[mixture]\ndrawing = 0.5", "drawing", "drawings"),
+        ("[tower]\nlayerscale = 0.5", "layerscale", "layer_scale"),
+        ("[head]\nbatches = 5", "batches", "batch"),
+    ],
+)
+def test_a_misspelt_key_names_its_nearest(text: str, slip: str, nearest: str, tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
-    path.write_text("[text]\nstepps = 7\n")
-    with pytest.raises(ConfigError, match="'stepps'.*'steps'"):
+    path.write_text(text + "\n")
+    with pytest.raises(ConfigError, match=f"'{slip}'.*'{nearest}'"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("text", ["seed = 1.5", "[text]\nsteps = '7'", "head = 3", "vision = 1"])
+def test_values_of_another_kind_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(text + "\n")
+    with pytest.raises(ConfigError, match=r"r\.toml: "):
         read_recipe(path)
 
 

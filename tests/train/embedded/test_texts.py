@@ -16,8 +16,9 @@ from tests import peers
 from tests.train.embedded import small
 
 NAMES = [
-    "tabby", "musical instrument", "T-shirt", "café au lait", "o'clock", "don't", "7-up", "日本語", "&amp; co", "  two  ",
+    "tabby", "musical instrument", "T-shirt", "café au lait", "o'clock", "don't", "7-up", "日本語", "&amp; co",
     "rock 'n' roll", "x" * 30, "three-toed sloth", "Crème brûlée", "jack-o'-lantern", " ".join(["long"] * 40),
+    "  two  ",
 ]  # fmt: skip
 TEMPLATES = (*texts.PLAIN, *get_templates("imagenet1k"))
 
