@@ -134,7 +134,7 @@ def encode_all(tower: TextTransformer, tokenizer: TextTokenizer, texts: Sequence
         rows = order[start : start + 512]
         tokens = tokenizer([texts[i] for i in rows])
         longest = int((tokens == END_ID).int().argmax(1).max()) + 1
-        result[rows] = F.normalize(tower(tokens[:, :longest]).float(), dim=-1)
+        result[rows] = F.normalize(tower.forward_text(tokens[:, :longest]).float(), dim=-1)
     return result
 
 
