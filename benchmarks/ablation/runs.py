@@ -6,18 +6,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.ablation.data import Pictures, read
+from benchmarks.ablation.data import Pictures, encoded, read
 from benchmarks.ablation.measure import measure
 from benchmarks.ablation.steps import budget, config_of
 from midsight import pe
+from midsight.api.loading import pick_device
 from midsight.checkpoints import open_pretrained
-from midsight.errors import ConfigError, TrainingError
+from midsight.errors import ConfigError, OutputError, TrainingError
 from midsight.files import Journal, available_cpus
 from midsight.train.config import TrainConfig, resolve
 from midsight.train.core import train_core
@@ -42,6 +44,12 @@ class Options:
     jobs: int = 0  # 0: one for each CPU, or GPU_JOBS
     seconds: float = float("inf")  # no run starts after so many
 
+    def __post_init__(self) -> None:
+        if self.jobs < 0:
+            raise ConfigError(f"--jobs {self.jobs}: expected how many runs at once, or 0 to go by the machine")
+        if not self.seconds >= 0:
+            raise ConfigError(f"--seconds {self.seconds:g}: expected a number from 0 on")
+
     @property
     def workers(self) -> int:
         cpus = max(1, int(available_cpus()))
@@ -58,11 +66,18 @@ def run_all(options: Options, tell: Callable[[Run | str], None]) -> int:
         How many failed.
 
     Raises:
-        ConfigError: the folder holds runs of other settings, or a recipe that cannot be.
+        ConfigError: the folder holds runs of other settings, a recipe that cannot be, or a device that is not there.
         InputError: no data.
+        OutputError: the folder cannot be made.
+        TrainingError: a worker died.
     """
+    pick_device(options.device)
     configs = {(seed, step): configure(options, step, seed) for seed in options.seeds for step in options.steps}
-    options.out.mkdir(parents=True, exist_ok=True)
+    encoded(options.data)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{options.out}: could not be made ({error.strerror or error})") from error
     with Journal(options.out / RUNS) as journal:
         done = finished(journal, configs)
         waiting = [place for place in sorted(configs) if place not in done]
@@ -118,6 +133,11 @@ def _in_workers(options: Options, jobs: Sequence[tuple[TrainConfig, tuple[int, i
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 seed, step = running.pop(future)
                 error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise TrainingError(
+                        "a worker died, as it does for want of memory; finished runs are kept, and the same command "
+                        "goes on with them. Try fewer --jobs."
+                    )
                 yield f"step {step}, seed {seed}: {type(error).__name__}: {error}" if error else future.result()
 
 
