@@ -54,13 +54,21 @@ def __getattr__(name: str) -> Any:
     if name in _NAMES:
         value = getattr(import_module(_NAMES[name]), name)
     elif name == "__version__":
-        from importlib.metadata import version
-
-        value = version("midsight")
+        value = _version()
     else:
         raise AttributeError(f"module 'midsight' has no attribute {name!r}")
     globals()[name] = value  # the next use does not come here
     return value
+
+
+def _version() -> str:
+    """The installed version; a source tree that is only on the path has none to read."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("midsight")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

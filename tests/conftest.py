@@ -40,6 +40,18 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def packed_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The saved pair as the embedded model is stored: half precision, the token table in 8-bit floats."""
+    found = checkpoints.load_pretrained(tiny_folder)
+    state = {key: tensor.half() if tensor.ndim else tensor for key, tensor in found.state_dict.items()}
+    state["token_embedding.weight"] = state["token_embedding.weight"].to(torch.float8_e4m3fn)
+    return checkpoints.save_pretrained(
+        tmp_path_factory.mktemp("models") / "packed", state, name="packed", vision=found.vision, text=found.text,
+        preprocess=found.preprocess,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def dense_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved vision tower without pooling and without text, like PE-Lang and PE-Spatial."""
     return save_tiny(tmp_path_factory.mktemp("models") / "dense", seed=1, vision=TINY_DENSE, text=None)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import common, machine, media, report
+from benchmarks import common, gpu, machine, media, report
 from benchmarks.__main__ import QUESTIONS, main
 from benchmarks.captions import CAPTIONS
 from benchmarks.names import GFLOP, OPEN_CLIP_NAMES, SIZES, TIMM_NAMES
@@ -166,6 +166,34 @@ def test_what_is_measured_elsewhere_stays_beside_the_rest(tmp_path: Path, monkey
     report.write("first", "## Again", order, path)
     assert report.sections_of(path.read_text()) == {"first": "## Again", "gpu": measured}
     assert report.machine_of(path.read_text()) == "- CPU: another, with a GPU"
+
+
+def test_a_gpu_case_that_fails_is_a_row_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "RuntimeError: first\ntorch.AcceleratorError: CUDA error: an illegal | address\nSearch for more.\n"
+
+    def fresh(task: str, *arguments: object) -> common.Spent:
+        if arguments[-1] is True:
+            raise RuntimeError(f"{task}{arguments} failed:\n{told}")
+        return common.Spent(1, 1, 1, {"Speed": "2.00x timm", "Goal": ">= 1x, met"})
+
+    monkeypatch.setattr(gpu, "fresh", fresh)
+    monkeypatch.setattr(gpu, "sweep_note", lambda name, until: name)
+    monkeypatch.setattr(gpu, "device", lambda: "a stand-in")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    section = gpu.run()
+    assert len(section.rows) == len(GFLOP) * len(gpu.CASES)
+    failed = [row for row in section.rows if "graphs" in row["Case"]]
+    assert {row["Speed"] for row in failed} == {"**failed**: torch.AcceleratorError: CUDA error: an illegal / address"}
+    assert {row["Goal"] for row in failed} == {"**not measured**"}
+    assert [row for row in section.rows if row["Goal"] == ">= 1x, met"] == [r for r in section.rows if r not in failed]
+    assert report.read_table(section.text("When.")) == section.rows
+    assert gpu.attempt("PE-Core-T16-384", 1, False, 0.0)["Speed"] == "not measured, for want of time"
+
+
+def test_a_gpu_sweep_that_fails_is_a_note() -> None:
+    note = gpu.sweep_note("PE-Core-T16-348", float("inf"))
+    assert note.startswith("Graphs of PE-Core-T16-348: **failed**: midsight.errors.UnknownModelError: ")
+    assert gpu.sweep_note("PE-Core-T16-384", 0.0) == "Graphs of PE-Core-T16-384: not measured, for want of time."
 
 
 def test_every_file_is_a_question_or_a_helper() -> None:

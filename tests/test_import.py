@@ -1,5 +1,6 @@
 """`import midsight` is quick and light; what it names is there."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -53,3 +54,12 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = midsight.nonsense
+
+
+def test_a_source_tree_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    assert midsight._version() == midsight.__version__ == importlib.metadata.version("midsight")
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    assert midsight._version() == "0+unknown"

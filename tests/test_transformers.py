@@ -167,6 +167,28 @@ def test_half_precision_is_computed_in_what_is_asked_for(saved: Pretrained, tmp_
     assert image.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
+def test_a_table_of_eight_bit_floats(dtype: torch.dtype | None, tmp_path: Path) -> None:
+    """transformers computes in the dtype of the rest, or in what is asked for; the table's values are kept."""
+    state = tiny.shipped(text=TEXT)
+    save = {"name": "mine", "vision": tiny.CORE, "text": TEXT, "preprocess": PREPROCESS}
+    checkpoints.save_pretrained(tmp_path / "a", state, **save)  # type: ignore[arg-type]
+    midsight.transformers.convert(tmp_path / "a", tmp_path / "b")
+    model = AutoModel.from_pretrained(tmp_path / "b", **({} if dtype is None else {"dtype": dtype}))
+    found = model.clip.token_embedding.weight
+    assert found.dtype is (dtype or torch.float16)
+    assert torch.equal(found.float(), state[tiny.TABLE].float())
+    ours = pe.CLIP(tiny.CORE, TEXT).eval()
+    ours.load_state_dict(state)
+    ids = published_ids(TEXTS[:-1])  # the last is cut, with a warning
+    with torch.inference_mode():
+        expected, got = ours.encode_text(ids), model.get_text_features(ids).pooler_output.float()
+    assert torch.nn.functional.cosine_similarity(got, expected).min() > (
+        0.9999 if dtype is not torch.bfloat16 else 0.99
+    )
+    assert tiny.same(dict(checkpoints.load_pretrained(tmp_path / "b").state_dict), state)
+
+
 def test_converting_from_any_source(saved: Pretrained, tmp_path: Path) -> None:
     checkpoints.write_safetensors(tmp_path / "a.safetensors", checkpoints.to_open_clip(saved.state_dict))
     done = midsight.transformers.convert(tmp_path / "a.safetensors", tmp_path / "b", max_shard_size="1MB")

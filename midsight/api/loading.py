@@ -25,6 +25,7 @@ def load(
     revision: str | None = None,
     image_size: int | None = None,
     threads: int | None = None,
+    graphs: bool = False,
 ) -> Perception:
     """A model ready to embed, classify and look inside.
 
@@ -39,6 +40,10 @@ def load(
             checkpoint was trained with.
         threads: CPU threads for the encoder. None keeps to OMP_NUM_THREADS where it is set, and otherwise follows the
             machine: before each batch it takes the CPUs that this process may use and that are not busy.
+        graphs: on CUDA, run small batches as CUDA graphs, for answers to one picture or text at a time. Not the default
+            yet: an earlier form of them crashed beside `torch.compile(mode="reduce-overhead")`; its cause is mended,
+            which no GPU has confirmed so far. While a shape comes for the second time, no other code of the process
+            may compute on the GPU.
 
     Raises:
         UnknownModelError: neither a file nor a repository nor a published name; the nearest names are suggested.
@@ -62,6 +67,7 @@ def load(
         name=found.name or Path(str(name_or_path)).stem,
         layer=None if layer is None else kept - 1,
         threads=fixed,
+        graphs=graphs,
         pack=torch.bfloat16 if dtype == "bf16" else torch.float32 if where.type in ("cpu", "cuda") else None,
         identity=lambda: identity(found.state_dict, preprocess, layer),
     )

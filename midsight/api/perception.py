@@ -55,11 +55,12 @@ class Perception:
         layer: int | None = None,
         threads: int | None = None,
         pack: torch.dtype | None = None,
+        graphs: bool = False,
         identity: Callable[[], str],
     ) -> None:
         """`load` says what goes in here; `pack` is the dtype that each tower is packed for on its first use."""
         self.name, self.model, self.preprocess, self.layer = name, model, preprocess, layer
-        self._identity, self._threads, self._pack = identity, threads, pack
+        self._identity, self._threads, self._pack, self._graphs = identity, threads, pack, graphs
         self._transform = from_config(preprocess)
         self._texts: OrderedDict[tuple[str, tuple[str, ...]], Array] = OrderedDict()
         self._lock = threading.Lock()  # of the remembered texts
@@ -106,13 +107,13 @@ class Perception:
     @cached_property
     def _ready_tower(self) -> VisionTransformer:
         """The vision tower, packed on first use: who only asks about texts does not pay for it, and the reverse."""
-        return self.tower if self._pack is None else self.tower.pack(self._pack)
+        return self.tower if self._pack is None else self.tower.pack(self._pack, self._graphs)
 
     @cached_property
     def _ready_text(self) -> CLIP:
         pair = self._pair()
         if self._pack is not None:
-            TextTransformer.pack(pair, self._pack)  # the text tower alone
+            TextTransformer.pack(pair, self._pack, self._graphs)  # the text tower alone
         return pair
 
     @cached_property

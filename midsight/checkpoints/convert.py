@@ -100,7 +100,8 @@ def convert(
         target: "official" writes a `.pt` file, "midsight" a folder. The others write a folder that the other program
             opens by itself, or the weights alone where the name ends in `.safetensors`. What is there is replaced.
         to: the layout.
-        dtype: cast on the way; None keeps what is stored, bit for bit.
+        dtype: cast on the way; None keeps what is stored, bit for bit (8-bit floats value for value: a `.pt` file has
+            float16 for them).
         max_shard_size: of one file in a folder, "5GB" or bytes.
 
     Raises:

@@ -68,7 +68,7 @@ def write_safetensors(
     with atomic_write(path) as file:
         file.write(struct.pack("<Q", len(header)) + header)
         for key in order:
-            file.write(_bytes(key, tensors[key], dtype))
+            file.write(_bytes(key, tensors[key], _target(tensors[key], dtype)))
 
 
 def write_sharded(
@@ -120,19 +120,21 @@ def write_torch(path: str | Path, tensors: Mapping[str, Tensor], *, dtype: torch
 
     torch.save would need every tensor of a cast or a transposed model in memory at once, and would write the whole of
     what a view looks at; this writes the same format (a zip archive without compression) one tensor at a time.
+    Tensors of 8-bit floats have no storage of that kind and become float16, which holds each of their values.
 
     Raises:
         CheckpointError, OutputError: as `write_safetensors`.
     """
+    targets = {key: _stored(tensor, dtype) for key, tensor in tensors.items()}
     for key, tensor in tensors.items():
-        if _target(tensor, dtype) not in STORAGES:
+        if targets[key] not in STORAGES:
             raise CheckpointError(f"{key} is {tensor.dtype}, expected a floating dtype: only weights can be written")
     root = "archive"
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        _entry(archive, file, f"{root}/data.pkl", _pickle(tensors, dtype))
+        _entry(archive, file, f"{root}/data.pkl", _pickle(tensors, targets))
         _entry(archive, file, f"{root}/byteorder", b"little")
         for number, (key, tensor) in enumerate(tensors.items()):
-            _entry(archive, file, f"{root}/data/{number}", _bytes(key, tensor, dtype))
+            _entry(archive, file, f"{root}/data/{number}", _bytes(key, tensor, targets[key]))
         _entry(archive, file, f"{root}/version", b"3\n")
 
 
@@ -150,16 +152,31 @@ def _target(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return dtype if dtype is not None and tensor.ndim and tensor.is_floating_point() else tensor.dtype
 
 
+def _stored(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    """As `_target`, for a `.pt` file."""
+    target = _target(tensor, dtype)
+    return torch.float16 if target is torch.float8_e4m3fn else target
+
+
 def _nbytes(tensor: Tensor, dtype: torch.dtype | None) -> int:
     return tensor.numel() * _target(tensor, dtype).itemsize
 
 
-def _bytes(key: str, tensor: Tensor, dtype: torch.dtype | None) -> memoryview:
+def _bytes(key: str, tensor: Tensor, target: torch.dtype) -> memoryview:
     """A tensor's bytes in row-major order; a copy only where it is cast, transposed or on another device."""
-    cast = tensor.detach().to("cpu", _target(tensor, dtype)).contiguous()
-    if cast.dtype != tensor.dtype and not bool(cast.isfinite().all()) and bool(tensor.isfinite().all()):
+    cast = tensor.detach().to("cpu", target).contiguous()
+    if _cut_off(tensor, cast):
         raise CheckpointError(f"{key} has values up to {float(tensor.abs().max()):.3g}, too large for {cast.dtype}")
     return cast.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _cut_off(tensor: Tensor, cast: Tensor) -> bool:
+    """Whether a cast lost large values: half precision makes them infinite, 8-bit floats the largest that they have."""
+    if tensor.dtype in (cast.dtype, torch.float8_e4m3fn):  # every other dtype holds 8-bit floats
+        return False
+    if cast.dtype is torch.float8_e4m3fn:
+        return bool((tensor.abs() > torch.finfo(cast.dtype).max).any())
+    return not bool(cast.isfinite().all()) and bool(tensor.isfinite().all())
 
 
 def _split(tensors: Mapping[str, Tensor], limit: int, dtype: torch.dtype | None) -> list[list[str]]:
@@ -217,10 +234,10 @@ class _Pickler(pickle.Pickler):
         return None
 
 
-def _pickle(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> bytes:
+def _pickle(tensors: Mapping[str, Tensor], targets: Mapping[str, torch.dtype]) -> bytes:
     buffer = io.BytesIO()
     described = {
-        key: _Tensor(_Storage(STORAGES[_target(tensor, dtype)], str(number), tensor.numel()), tuple(tensor.shape))
+        key: _Tensor(_Storage(STORAGES[targets[key]], str(number), tensor.numel()), tuple(tensor.shape))
         for number, (key, tensor) in enumerate(tensors.items())
     }
     _Pickler(buffer, protocol=2).dump(described)

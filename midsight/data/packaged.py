@@ -19,6 +19,7 @@ from midsight.data.qt_resources import resources
 from midsight.errors import InputError, MissingDependencyError
 
 Kind = Literal["photograph", "texture", "drawing"]
+EVERYDAY = Path(__file__).parent / "everyday.csv"  # package, file, name and kind of each labelled photograph
 
 # photographs under CC0 or CC-BY-4.0 in lomiri-wallpapers-16.04, from the package's copyright file; the rest is
 # share-alike and left out, and so is "umang", a computer drawing
@@ -114,7 +115,7 @@ def everyday(root: Path) -> list[Everyday]:
     """
     stamps = fetch("tuxpaint-stamps-default", root) / "usr/share/tuxpaint/stamps"
     folders = {"tuxpaint-stamps-default": stamps, "gcompris-qt-data": _unpacked_resources(root)}
-    with (Path(__file__).parent / "everyday.csv").open(encoding="utf-8", newline="") as file:
+    with EVERYDAY.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     found = [Everyday(folders[r["package"]] / r["file"], r["name"], r["kind"], r["package"]) for r in rows]
     for one in found:

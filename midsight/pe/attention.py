@@ -24,12 +24,19 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         (B, N, H * D), contiguous.
     """
     if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2).flatten(2)
+        return fused_attention(q, k, v)
     if q.dtype == torch.bfloat16:
         return _by_batches(q, k, v)
     if linear.available():
         return _by_heads(q, k, v)
-    return F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2).flatten(2)
+    return fused_attention(q, k, v)
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, scale: float | None = 1.0) -> Tensor:
+    """As `attend`, by torch's own kernel; `causal` keeps later tokens out, no `scale` is one over the root of D."""
+    if q.shape[0] == 0:  # on CUDA some of torch's kernels return None then
+        return q.transpose(1, 2).flatten(2)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale).transpose(1, 2).flatten(2)
 
 
 def _by_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midsight.pe.attention import fused_attention
 from midsight.pe.rope import Rope
 
 NORM_EPS = 1e-5
@@ -61,8 +62,7 @@ class SelfAttention(nn.Module):
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each B, H, N, D
         if rope is not None:
             q, k = rope.rotate(q), rope.rotate(k)
-        x = F.scaled_dot_product_attention(q, k, v, is_causal=causal)  # B, H, N, D
-        return self.out_proj(x.transpose(1, 2).flatten(2))  # B, N, W
+        return self.out_proj(fused_attention(q, k, v, causal, scale=None))  # B, N, W
 
 
 class MLP(nn.Module):
@@ -127,6 +127,5 @@ class AttentionPooling(nn.Module):
         b_q, b_kv = self.attn.in_proj_bias.split((width, 2 * width))
         q = F.linear(self.probe.to(x.dtype), w_q, b_q).unflatten(-1, (heads, -1)).transpose(1, 2)  # 1, H, 1, D
         k, v = F.linear(x, w_kv, b_kv).unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # each B, H, N, D
-        pooled = F.scaled_dot_product_attention(q.expand(x.shape[0], -1, -1, -1), k, v)  # B, H, 1, D
-        x = self.attn.out_proj(pooled.transpose(1, 2).flatten(2))  # B, 1, W
+        x = self.attn.out_proj(fused_attention(q.expand(x.shape[0], -1, -1, -1), k, v, scale=None))  # B, 1, W
         return x + self.mlp(self.layernorm(x))

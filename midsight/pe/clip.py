@@ -102,10 +102,10 @@ class CLIP(TextTransformer):
         super().set_grad_checkpointing(enable)
         self.visual.set_grad_checkpointing(enable)
 
-    def pack(self, dtype: torch.dtype = torch.float32) -> Self:
+    def pack(self, dtype: torch.dtype = torch.float32, graphs: bool = False) -> Self:
         """Prepare both towers for inference where they are; see `VisionTransformer.pack`."""
-        self.visual.pack(dtype)
-        return super().pack(dtype)
+        self.visual.pack(dtype, graphs)
+        return super().pack(dtype, graphs)
 
 
 def pair_of(name: str) -> tuple[PEConfig, PETextConfig]:

@@ -8,15 +8,18 @@ from functools import cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from midsight.pe.rope import Rope
 
 
+def kernels_for(x: Tensor) -> Any:
+    """The module of kernels for this tensor, or None where there is none, or nothing to compute."""
+    return _kernels(x.device) if x.numel() else None
+
+
 @cache
-def kernels_for(device: torch.device) -> Any:
-    """The module of kernels, or None where this device has none."""
+def _kernels(device: torch.device) -> Any:
     if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
         return None
     try:
@@ -28,7 +31,7 @@ def kernels_for(device: torch.device) -> Any:
 
 def rotate(qkv: Tensor, rope: Rope, heads: int) -> None:
     """Turn the queries and keys in `qkv` (B, N, 3W), contiguous, in place."""
-    kernels = kernels_for(qkv.device)
+    kernels = kernels_for(qkv)
     if kernels is not None:
         kernels.rotate(qkv, *rope.cos_sin, heads)
         return
@@ -41,16 +44,8 @@ def add_norm(x: Tensor, branch: Tensor | None, norm: nn.Module, dtype: torch.dty
     if not isinstance(norm, nn.LayerNorm):
         total = x if branch is None else x + branch
         return total, total.to(dtype)
-    kernels = kernels_for(x.device)
+    kernels = kernels_for(x)
     if kernels is not None:
         return kernels.add_norm(x, branch, norm.weight, norm.bias, norm.eps, dtype)
     total = x if branch is None else x + branch
     return total, norm(total).to(dtype)
-
-
-def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """GELU, exact, of a linear map (..., in) to (..., out), in the dtype of `x`; the kernel is for bfloat16."""
-    kernels = kernels_for(x.device) if x.dtype == torch.bfloat16 else None
-    if kernels is None:
-        return F.gelu(F.linear(x, weight, bias))
-    return kernels.linear_gelu(x.flatten(0, -2), weight, bias).unflatten(0, x.shape[:-1])

@@ -2,21 +2,23 @@
 
 Linear maps and attention compute in the dtype of the pack; the residual stream, the norms and RoPE stay in float32.
 LayerScale and the softmax scale are folded into weights. A residual sum and the norm behind it are one kernel, and so
-are RoPE of queries and keys, and the first half of the MLP (`fused.py`). Small batches run as CUDA graphs
-(`graphs.py`).
+is RoPE of queries and keys (`fused.py`); products and attention are those of cuBLAS and cuDNN. On request small batches
+run as CUDA graphs (`graphs.py`).
 Letters: B batch, N tokens, W width, H heads, D head dim, L text length.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from midsight.pe import fused
+from midsight.pe.attention import fused_attention
 from midsight.pe.blocks import AttentionPooling, ResidualAttentionBlock
 from midsight.pe.graphs import MAX_FLOP, Graphs
 from midsight.pe.packed import PackedPooling, gamma, scaled_projection
@@ -42,8 +44,8 @@ class Map:
         return F.linear(x, self.weight, self.bias)
 
     def gelu(self, x: Tensor) -> Tensor:
-        """The map and an exact GELU behind it."""
-        return fused.linear_gelu(x, self.weight, self.bias)
+        """The map and an exact GELU behind it, in place: one kernel for both is slower than cuBLAS and this pass."""
+        return torch.ops.aten.gelu_(self(x))
 
 
 class GpuBlock:
@@ -67,7 +69,7 @@ class GpuBlock:
         if rope is not None:
             fused.rotate(qkv, rope, self.heads)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each B, H, N, D
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=1.0).transpose(1, 2).flatten(2)
+        return fused_attention(q, k, v, causal)
 
     def mlp(self, y: Tensor) -> Tensor:
         """Normed tokens to the second branch."""
@@ -111,12 +113,12 @@ class GpuTower:
     """The parts of a `VisionTransformer` on a GPU; the tower itself runs them."""
 
     @torch.inference_mode()
-    def __init__(self, tower: VisionTransformer, dtype: torch.dtype) -> None:
+    def __init__(self, tower: VisionTransformer, dtype: torch.dtype, graphs: bool = False) -> None:
         self.dtype, self.patch_size = dtype, tower.patch_size
         self.blocks = [GpuBlock(block, dtype) for block in tower.transformer.resblocks]  # type: ignore[arg-type]
         self.conv1 = tower.conv1.weight.detach().flatten(1).to(dtype)
         self.pool = GpuPooling(tower.attn_pool, dtype) if tower.config.pool_type == "attn" else None
-        self.graphs = Graphs(lambda: (list(tower.parameters()), tower._rope_tables.kept()))
+        self.graphs = graphs_of(tower, self.blocks, self.conv1, self.pool, tower._rope_tables) if graphs else None
         self._flop = flop_per_row(self.blocks)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -126,15 +128,17 @@ class GpuTower:
     def __call__(self, function: Callable[..., Out], x: Tensor, *arguments: Any) -> Out:
         """`function(x, *arguments)`, a pass over images (B, 3, H, W); as a graph where the batch is small."""
         with torch.cuda.device_of(x):
-            if x.numel() / (3 * self.patch_size**2) * self._flop > MAX_FLOP:
+            if self.graphs is None:
                 return function(x, *arguments)
-            return self.graphs(function, x, *arguments)
+            small = x.numel() / (3 * self.patch_size**2) * self._flop <= MAX_FLOP
+            return self.graphs(function, x, *arguments, small=small)
 
     def truncate(self, keep: int) -> None:
         """Drop all blocks behind the first `keep`."""
         del self.blocks[keep:]
         self._flop = flop_per_row(self.blocks)
-        self.graphs.clear()
+        if self.graphs is not None:
+            self.graphs.clear()
 
     def patches(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) to patch embeddings (B, N, W)."""
@@ -166,10 +170,10 @@ class GpuText:
     """The text tower on a GPU: padding is computed, for the host would have to wait to know what it is."""
 
     @torch.inference_mode()
-    def __init__(self, tower: TextTransformer, dtype: torch.dtype) -> None:
+    def __init__(self, tower: TextTransformer, dtype: torch.dtype, graphs: bool = False) -> None:
         self.tower, self.dtype = tower, dtype
         self.blocks = [GpuBlock(block, dtype) for block in tower.transformer.resblocks]  # type: ignore[arg-type]
-        self.graphs = Graphs(lambda: list(tower.parameters()))
+        self.graphs = graphs_of(tower, self.blocks) if graphs else None
         self._flop = flop_per_row(self.blocks)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -179,9 +183,9 @@ class GpuText:
     def __call__(self, text: Tensor) -> Tensor:
         """Token ids (B, L) to embeddings (B, output_dim)."""
         with torch.cuda.device_of(text):
-            if text.numel() * self._flop > MAX_FLOP:
+            if self.graphs is None:
                 return self.embeddings(text)
-            return self.graphs(self.embeddings, text)
+            return self.graphs(self.embeddings, text, small=text.numel() * self._flop <= MAX_FLOP)
 
     def embeddings(self, text: Tensor) -> Tensor:
         """As `__call__`, launch by launch; the last block's MLP runs only where texts end."""
@@ -194,6 +198,12 @@ class GpuText:
         gathered = last.heads_of(last.ln_1(x).to(self.dtype), None, causal=True)[rows, ends]  # B, W
         x, y = fused.add_norm(x[rows, ends], last.out_proj(gathered), last.ln_2, self.dtype)
         return tower.ln_final(x + last.mlp(y)) @ tower.text_projection
+
+
+def graphs_of(tower: nn.Module, *parts: Any) -> Graphs:
+    """Graphs that keep alive what a pass reads: the tower's parameters of that moment, and its packed parts."""
+    reference = weakref.ref(tower)  # the tower owns the graphs, and may go without a word to the garbage collector
+    return Graphs(lambda: (reference(), *parts))
 
 
 def without_padding(text: Tensor) -> Tensor:

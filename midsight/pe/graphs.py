@@ -1,23 +1,28 @@
 """CUDA graphs of whole passes: one launch instead of hundreds, for batches too small to keep a GPU busy.
 
-A pass is captured when a shape comes for the second time, and replayed from then on. Graphs hold addresses, so whoever
-owns them drops them when weights move; weights that are changed in place are seen by the next replay.
+A pass is captured when a shape comes for the second time, and replayed from then on. A graph holds bare addresses, so
+it keeps alive whatever stands there: its input, the weights and tables (`tensors_in`), and a pool of memory for all
+that is made on the way, the workspace of cuBLAS included (`_workspaces_of_its_own`). Weights that are changed in place
+are seen by the next replay; whoever owns the graphs drops them when weights move.
+
+A capture frees cuBLAS workspaces, which belong to the process. Passes that come this way wait for it; while it lasts,
+no other thread may compute on the GPU.
 """
 
 import contextlib
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Out = TypeVar("Out", Tensor, list[Tensor])
 Key = tuple[Any, ...]
 
-MAX_FLOP = 5e11  # a pass of more work in its linear maps keeps the GPU busy by itself
+MAX_FLOP = 1e12  # of linear maps; with more, a GPU computes for about as long as the host launches (benchmarks/gpu.py)
 KEPT = 16  # graphs of one model
 _REMEMBERED = 256  # shapes that came once
 
@@ -31,7 +36,7 @@ class Graphs:
     def __init__(self, held: Callable[[], Any] = tuple, kept: int = KEPT) -> None:
         """
         Args:
-            held: what a captured pass reads beside its input (weights, tables), kept alive with the graph.
+            held: modules and parts that a captured pass reads beside its input, see `tensors_in`.
             kept: graphs to keep; the one that was not used for longest goes first.
         """
         self._held, self._kept = held, kept
@@ -48,22 +53,21 @@ class Graphs:
             self._graphs.clear()
             self._seen.clear()
 
-    def __call__(self, function: Callable[..., Out], x: Tensor, *arguments: Any) -> Out:
+    def __call__(self, function: Callable[..., Out], x: Tensor, *arguments: Any, small: bool = True) -> Out:
         """`function(x, *arguments)`, which must depend on nothing else that changes.
 
         Args:
             function: a bound method; its name tells graphs apart.
             x: the input; others of its shape and dtype share a graph.
             arguments: numbers and such, part of the graph.
+            small: whether a graph would gain anything.
         """
         if not _can_replay(x):
             return function(x, *arguments)
         key = (function.__name__, tuple(x.shape), x.dtype, x.device, *arguments)
-        with _lock:
-            graph = self._find(key, function, x, arguments)
-            if graph is not None:
-                return graph.replay(x)
-        return function(x, *arguments)
+        with _lock:  # also of a pass without a graph: no capture may take its workspace away
+            graph = self._find(key, function, x, arguments) if small else None
+            return function(x, *arguments) if graph is None else graph.replay(x)
 
     def _find(self, key: Key, function: Callable[..., Any], x: Tensor, arguments: tuple[Any, ...]) -> "Graph | None":
         """The graph for a key, captured now where the key is known; None where there is none."""
@@ -77,9 +81,9 @@ class Graphs:
             self._seen.popitem(last=False)
         if not allowed:  # new, or known to fail
             return None
-        pool = next(iter(self._graphs.values())).pool if self._graphs else None
+        beside = next(iter(self._graphs.values()), None)
         try:
-            self._graphs[key] = Graph(function, x, arguments, self._held, pool)
+            self._graphs[key] = Graph(function, x, arguments, self._held, beside)
         except RuntimeError as error:
             self._seen[key] = False
             _recover(x)
@@ -98,7 +102,7 @@ class Graphs:
 
 
 class Graph:
-    """One captured pass, with an input and an output of its own."""
+    """One captured pass, with an input and an output of its own, and all that it reads."""
 
     def __init__(
         self,
@@ -106,9 +110,12 @@ class Graph:
         x: Tensor,
         arguments: tuple[Any, ...],
         held: Callable[[], Any],
-        pool: Any = None,
+        beside: "Graph | None" = None,
     ) -> None:
         """Capture; see `Graphs`.
+
+        Args:
+            beside: a graph to share memory with, never replayed at the same time.
 
         Raises:
             RuntimeError: something in the pass cannot be captured, or the memory does not suffice.
@@ -116,15 +123,21 @@ class Graph:
         self._graph = torch.cuda.CUDAGraph()
         with torch.inference_mode(False), torch.no_grad(), torch.cuda.device(x.device):
             self._input = torch.empty(x.shape, dtype=x.dtype, device=x.device).copy_(x)
-            here, side = torch.cuda.current_stream(), torch.cuda.Stream()
-            side.wait_stream(here)
-            with torch.cuda.stream(side):
+            # The allocator lends memory by stream, so that sharing a pool takes sharing the stream.
+            self.stream: torch.cuda.Stream = torch.cuda.Stream() if beside is None else beside.stream
+            self._home = torch.cuda.current_stream()
+            self.stream.wait_stream(self._home)
+            with torch.cuda.stream(self.stream):
                 function(self._input, *arguments)  # kernels are compiled and libraries set up outside of the capture
-            here.wait_stream(side)
-            self._held = held()
-            with torch.cuda.graph(self._graph, pool=pool, stream=side, capture_error_mode="thread_local"):
+            self._home.wait_stream(self.stream)
+            self._held = tensors_in(held())
+            pool = None if beside is None else beside.pool
+            with (
+                _workspaces_of_its_own(),
+                torch.cuda.graph(self._graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"),
+            ):
                 self._output = function(self._input, *arguments)
-        self.pool = self._graph.pool()
+        self.pool: Any = self._graph.pool()
 
     def replay(self, x: Tensor) -> Any:
         """The pass for another input of the same shape; the result is the caller's own."""
@@ -134,11 +147,54 @@ class Graph:
             if before is not None and before != here:
                 here.wait_stream(before)  # the buffers are in use until then
             _last[x.device] = here
+            if here != self._home:
+                self._input.record_stream(here)  # its memory stays until this replay is over
             self._input.copy_(x)
             self._graph.replay()
             if isinstance(self._output, list):
                 return [part.clone() for part in self._output]
             return self._output.clone()
+
+
+@contextlib.contextmanager
+def _workspaces_of_its_own() -> Iterator[None]:
+    """Have cuBLAS take its workspaces from the graph's own pool, and leave them there.
+
+    torch keeps one for each stream of a process and never asks who still holds its address. The one of the pass before
+    the capture lies in common memory; the first `torch.compile` with CUDA graphs of its own, or any other caller of
+    `_cuda_clearCublasWorkspaces`, would free it, and the next replay would write there.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()  # back to the pool, so that nobody else computes in it
+
+
+def tensors_in(*owners: Any) -> list[Tensor]:
+    """All tensors of modules, lists, mappings and plain objects, under names of their own.
+
+    Aliases: they keep the memory also where a parameter is given other memory.
+    """
+    found: dict[int, Tensor] = {}
+    seen: dict[int, Any] = {}
+
+    def visit(owner: Any) -> None:
+        if id(owner) in seen:
+            return
+        seen[id(owner)] = owner
+        if isinstance(owner, Tensor):
+            found[id(owner)] = owner.detach()
+        elif isinstance(owner, nn.Module):
+            visit([*owner.parameters(), *owner.buffers()])
+        elif isinstance(owner, list | tuple):
+            for part in owner:
+                visit(part)
+        elif isinstance(owner, dict) or hasattr(owner, "__dict__"):
+            visit(list((owner if isinstance(owner, dict) else vars(owner)).values()))
+
+    visit(owners)
+    return list(found.values())
 
 
 def _recover(x: Tensor) -> None:

@@ -65,10 +65,6 @@ class RopeTables:
         self.class_token = class_token
         self._tables: OrderedDict[tuple[int, int, torch.device], Rope] = OrderedDict()
 
-    def kept(self) -> list[Rope]:
-        """The tables of now."""
-        return list(self._tables.values())
-
     def get(self, rows: int, columns: int, device: torch.device) -> Rope:
         """The table of a `rows` x `columns` grid."""
         key = (rows, columns, device)

@@ -58,14 +58,14 @@ class TextTransformer(nn.Module):
         """As `forward_text`."""
         return self.forward_text(text)
 
-    def pack(self, dtype: torch.dtype = torch.float32) -> Self:
+    def pack(self, dtype: torch.dtype = torch.float32, graphs: bool = False) -> Self:
         """Prepare inference where the weights are; see `VisionTransformer.pack`.
 
         On a CPU no padding is computed; on CUDA, where the host cannot know it without waiting, cut it off beforehand
         (`gpu.without_padding`).
         """
-        make = gpu.GpuText if self.token_embedding.weight.is_cuda else packed.PackedText
-        self._packed_text = make(self.eval(), dtype)
+        on_gpu, tower = self.token_embedding.weight.is_cuda, self.eval()
+        self._packed_text = gpu.GpuText(tower, dtype, graphs) if on_gpu else packed.PackedText(tower, dtype)
         return self
 
     def train(self, mode: bool = True) -> Self:

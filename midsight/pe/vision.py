@@ -169,17 +169,18 @@ class VisionTransformer(nn.Module):
             raise LayerError(f"name at least one layer, 0 to {self.layers - 1} or negative from the end")
         return self._pass(self._intermediates, x, tuple(self._layer(index) for index in layers), as_maps, norm)
 
-    def pack(self, dtype: torch.dtype = torch.float32) -> Self:
+    def pack(self, dtype: torch.dtype = torch.float32, graphs: bool = False) -> Self:
         """Prepare inference where the weights are, on a CPU or a CUDA device: fewer and larger steps.
 
         In float32 the results stay those of the plain tower (relative error under 5e-6). In bfloat16 the linear maps
         and attention compute in bfloat16 while the residual stream and the norms stay in float32. The parameters
         remain as they are; moving, training or loading weights drops the packed copies. On a CPU the process keeps
-        freed memory for its next tensors from then on (`threads.keep_freed_memory`). On CUDA small batches become CUDA
-        graphs when their shape comes for the second time (`graphs.py`).
+        freed memory for its next tensors from then on (`threads.keep_freed_memory`). With `graphs`,
+        on CUDA, small batches become CUDA graphs when their shape comes for the second time; `midsight.load` says what
+        is known about them.
         """
-        make = gpu.GpuTower if self.conv1.weight.is_cuda else packed.PackedTower
-        self._packed = make(self.eval(), dtype)
+        on_gpu, tower = self.conv1.weight.is_cuda, self.eval()
+        self._packed = gpu.GpuTower(tower, dtype, graphs) if on_gpu else packed.PackedTower(tower, dtype)
         return self
 
     def train(self, mode: bool = True) -> Self:

@@ -103,7 +103,7 @@ class LossConfig:
     """Contrastive training, or distillation where a teacher is named."""
 
     max_logit_scale: float = 100.0
-    teacher: str = ""  # checkpoint, folder, name or repository
+    teacher: str = ""  # checkpoint, folder, name or repository, or one's own as module:function:argument
     teacher_logit_scale: float = 200.0
     teacher_texts: bool = False  # the teacher's embeddings of texts stand for the student's, whose text tower is idle
     teacher_features: float = 0.0  # weight of 1 - cosine to the teacher's embedding of each image, of the same width
@@ -122,7 +122,7 @@ class FinetuneConfig:
     trunk: bool = False  # also train the packaged trunk of an embedded model
     lora_lr: float = 1e-3  # used in place of `optim.lr` where mode is lora
     lora_rank: int = 8
-    lora_alpha: float = 16.0  # the adapters' product is scaled by alpha / rank
+    lora_alpha: int = 16  # the adapters' product is scaled by alpha / rank
     lora_targets: tuple[str, ...] = ("out_proj", "c_fc", "c_proj")  # names of linear maps in both towers
     holdout: float = 0.0  # share of the samples that is measured and never trained
     also: str = ""  # a second data set to measure on: what must not be forgotten
@@ -189,6 +189,8 @@ class TrainConfig:
         _require(mask.positions in ("all", "hidden"), "mask.positions must be all or hidden", mask.positions)
         _require(optim.name in ("lamb", "adamw"), "optim.name must be lamb or adamw", optim.name)
         _require(optim.lr > 0, "optim.lr must be above 0", optim.lr)
+        weight = self.loss.teacher_features
+        _require(weight >= 0, "loss.teacher_features must be 0 (left out) or more", weight)
         _require(0 < optim.layer_decay <= 1, "optim.layer_decay must be above 0 and at most 1", optim.layer_decay)
         _require(self.run.precision in ("fp32", "bf16"), "run.precision must be fp32 or bf16", self.run.precision)
         _require(self.run.sharding in ("full", "replicate"), "run.sharding: full or replicate", self.run.sharding)

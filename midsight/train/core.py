@@ -63,6 +63,8 @@ def train_core(
     """
     if not config.data.source and resident is None:
         raise ConfigError("data.source is empty: name shards, a table of pairs or a folder (--data)")
+    if not config.loss.teacher and (config.loss.teacher_texts or config.loss.teacher_features):
+        raise ConfigError("loss.teacher_texts and loss.teacher_features need a teacher: name one in loss.teacher")
     with world(config.run.device) as here:
         if here.device.type == "cpu":
             keep_freed_memory()
@@ -71,10 +73,6 @@ def train_core(
         context = model.context_length
         teacher = open_teacher(config.loss.teacher, here.device, context) if config.loss.teacher else None
         finish = Finetuning(config, data, Path(folder), here.device) if data and config.finetune.finishes else None
-        if finish is not None and here.first and latest(Path(folder)) is None:
-            figures = finish.begin()
-            if report is not None and figures:
-                report({"step": 0, **figures})
         run = Trainer(
             config,
             model,
@@ -86,6 +84,10 @@ def train_core(
             finish=finish,
             report=report,
         )
+        if finish is not None and here.first and latest(Path(folder)) is None:
+            figures = finish.begin()
+            if report is not None and figures:
+                report({"step": 0, **figures})
         return run.run(resume)
 
 

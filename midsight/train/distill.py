@@ -11,6 +11,7 @@ from torch import Tensor
 from midsight import pe
 from midsight.checkpoints import open_pretrained
 from midsight.errors import ConfigError
+from midsight.train.config import LossConfig
 
 Teacher = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # media, token ids -> features (B, E) of both
 _OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*:.*")
@@ -73,5 +74,24 @@ def _own_teacher(source: str, device: torch.device, context_length: int) -> Teac
         raise ConfigError(
             f"loss.teacher: {module}:{name} cannot be imported ({error}); expected module:function:argument"
         ) from error
+    if not callable(function):
+        raise ConfigError(f"loss.teacher: {module}:{name} is no function; expected module:function:argument")
     teacher: Teacher = function(argument, device, context_length)
     return teacher
+
+
+def check_widths(config: LossConfig, images: int, texts: int, student: int) -> None:
+    """Whether a teacher of these widths can give what the losses take from it.
+
+    Raises:
+        ConfigError: its embeddings are to be the student's, and are of another width.
+    """
+    for setting, used, width in (
+        ("teacher_texts", config.teacher_texts, texts),
+        ("teacher_features", config.teacher_features > 0, images),
+    ):
+        if used and width != student:
+            raise ConfigError(
+                f"loss.{setting}: the teacher's embeddings have {width} dimensions and the student's {student}; take "
+                f"a teacher of the student's width, or leave loss.{setting} out"
+            )

@@ -4,7 +4,7 @@ Finetuning on a few pictures makes a model forget others. Weights between the st
 both (WiSE-FT, arXiv 2109.01903): theta = (1 - alpha) start + alpha tuned. `ALPHAS` are measured on the held-out part
 and on `finetune.also`; saved is `finetune.alpha`, or the best one: the highest mean of their scores, the lower loss
 where these are equal. The best one is chosen on the pictures that it is then reported on, so its figures are
-slightly too good; the report says so.
+slightly too good; the report says so. Without a held-out part, the tuned weights are saved.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class Finetuning:
         wanted = config.finetune.alpha
         alphas = sorted({*ALPHAS, *([] if wanted is None else [wanted])}) if self.rulers else []
         found = {alpha: self._measure(model, between(start, merged, alpha)) for alpha in alphas}
-        alpha = wanted if wanted is not None else best(found) if found else 1.0
+        alpha = wanted if wanted is not None else best(found) if self._chooses else 1.0
         if config.finetune.mode == "lora":
             adapt.save_adapters(self.folder / "adapters", tuned, pe.CLIP(vision, text), config.finetune, alpha)
         figures = self._report(found, alpha)
@@ -80,6 +80,11 @@ class Finetuning:
         with atomic_write(self.folder / "report.html") as file:
             file.write(report.page(figures, losses_of(self.folder)).encode())
         return between(start, merged, alpha), figures
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether the best alpha is taken; without a held-out part, what was not trained alone would say: the start."""
+        return self.config.finetune.alpha is None and HELD_OUT in self.rulers
 
     def _also(self, config: TrainConfig) -> Ruler:
         dataset = open_dataset(config.finetune.also, evaluation=True)
@@ -102,7 +107,7 @@ class Finetuning:
             "finetune": asdict(config.finetune),
             "classes_without_held_out": list(self.data.alone),
             "alpha": alpha,
-            "chosen": config.finetune.alpha is None and bool(found),
+            "chosen": self._chooses,
             "compared": compared,
             "verdict": [sentence(name, comparison) for name, comparison in compared.items()],
             "curve": [{"alpha": a, **{n: m.record() for n, m in sets.items()}} for a, sets in found.items()],

@@ -19,6 +19,7 @@ from midsight.checkpoints import save_pretrained
 from midsight.errors import TrainingError
 from midsight.train import adapt, losses, optim, state
 from midsight.train.config import Stage, TrainConfig, preprocess_of, total_steps, towers
+from midsight.train.distill import Teacher, check_widths
 from midsight.train.distributed import (
     StopRequest,
     World,
@@ -35,7 +36,6 @@ from midsight.train.pair import Pair, autocast, compile_blocks
 from midsight.train.plan import PEAK_FLOPS, flops_per_sample, rows_of
 from midsight.train.source import Batch, Batches, Source
 
-Teacher = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # media, token ids -> features (B, E) of both
 Evaluate = Callable[[Pair, int], Mapping[str, float]]  # the pair, the resolution -> figures
 Weights = dict[str, Tensor]
 Finish = Callable[[Weights], tuple[Weights, dict[str, Any]]]  # last weights -> those to save, figures
@@ -94,6 +94,7 @@ class Trainer:
         Raises:
             TrainingError: a loss that is no number; a checkpoint of another configuration or of other data; a folder
                 that holds a run already, without `resume`.
+            ConfigError: the teacher's embeddings are to be the student's, and are of another width.
             OutputError: a checkpoint cannot be written; the one before is intact.
         """
         found = state.latest(self.folder)
@@ -276,6 +277,8 @@ class Trainer:
             if teacher is None:
                 return losses.contrastive(images, encoded, scale, groups)
             likeness = losses.distillation(images, encoded, scale, *teacher, config.loss.teacher_logit_scale)
+            if not config.loss.teacher_features:
+                return likeness
             return likeness + config.loss.teacher_features * losses.regression(images, teacher[0])
 
         def auxiliary(piece: int) -> Tensor | None:
@@ -290,7 +293,9 @@ class Trainer:
             return None
         with torch.no_grad(), autocast(self.here.device, self.bf16):
             pairs = [self.teacher(media[piece], texts[piece]) for piece in pieces]
-        return torch.cat([pair[0] for pair in pairs]).float(), torch.cat([pair[1] for pair in pairs]).float()
+        images, encoded = (torch.cat([pair[side] for pair in pairs]).float() for side in (0, 1))
+        check_widths(self.config.loss, images.shape[1], encoded.shape[1], self.model.text_config.output_dim)
+        return images, encoded
 
     def _mask_loss(self, media: Tensor, piece: slice, tokens: Tensor | None) -> Tensor | None:
         """This piece's part of the mask regularisation of the whole batch.

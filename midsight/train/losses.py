@@ -123,12 +123,15 @@ def distillation(
 
 
 def regression(images: Tensor, targets: Tensor) -> Tensor:
-    """One minus the cosine of each row to its target (B, D), the mean over rows; 0 where the widths differ.
+    """One minus the cosine of each row to its target, both float (B, D); the mean over rows, float32 scalar.
 
     Not published: it gives a student of the teacher's width the place itself, beside the ranks of a batch.
+
+    Raises:
+        ShapeError: other widths than the targets'.
     """
     if images.shape != targets.shape:
-        return torch.zeros((), device=images.device)
+        raise ShapeError(f"images {tuple(images.shape)} and targets {tuple(targets.shape)} must both be (B, D)")
     return (1 - F.cosine_similarity(images.float(), targets.float(), dim=-1)).mean()
 
 

@@ -17,13 +17,13 @@ from midsight.data.loader import Prepare
 from midsight.data.stream import Order
 from midsight.evaluate.metrics import classification, interval, retrieval
 from midsight.tasks.zero_shot import build_classifier, resolve_templates
-from midsight.train.config import TrainConfig, preprocess_of
+from midsight.train.config import TrainConfig, preprocess_of, towers
 from midsight.train.losses import contrastive, group_ids
 from midsight.train.pair import autocast
 from midsight.transforms import get_text_tokenizer
 from midsight.transforms.augment import TrainTransform
 
-_ROWS = 64  # pictures that are encoded at once
+_ROWS = 64  # pictures, frames or texts that are encoded at once
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Ruler:
             config: resolved; the last stage's resolution, `run.templates` and `run.precision` are used.
         """
         self.dataset, self.names, self.config, self.device = dataset, list(names), config, device
+        self.tokenizer = get_text_tokenizer(towers(config, config.stages[-1].image_size)[1].context_length)
 
     def __call__(self, model: pe.CLIP) -> Measured:
         """Figures of a model in evaluation mode, on the device.
@@ -92,7 +93,7 @@ class Ruler:
         for ready in stream:
             captions.append(ready.caption)
             waiting.append(ready.pixels)
-            if len(waiting) == _ROWS:
+            if len(waiting) * max(1, data.frames) >= _ROWS:
                 rows.append(self._encode(model, torch.stack(waiting)))
                 waiting = []
         if waiting:
@@ -106,8 +107,7 @@ class Ruler:
             return F.normalize(encode(x).float(), dim=-1).cpu()
 
     def _texts(self, model: pe.CLIP, texts: list[str]) -> Tensor:
-        tokens = get_text_tokenizer(model.context_length)(texts)
-        return torch.cat([self._encode(model, part) for part in tokens.split(_ROWS)])
+        return torch.cat([self._encode(model, part) for part in self.tokenizer(texts).split(_ROWS)])
 
     def _classify(
         self, model: pe.CLIP, media: Tensor, captions: list[str], scale: float
@@ -123,9 +123,9 @@ class Ruler:
     def _retrieve(
         self, model: pe.CLIP, media: Tensor, captions: list[str], scale: float
     ) -> tuple[dict[str, float], dict[str, int], float, list[bool]]:
-        unique = sorted(set(captions))
-        texts = self._texts(model, unique)
-        rows = torch.tensor([unique.index(caption) for caption in captions])
+        unique = {caption: number for number, caption in enumerate(sorted(set(captions)))}
+        texts = self._texts(model, list(unique))
+        rows = torch.tensor([unique[caption] for caption in captions])
         positives = torch.arange(len(unique))[:, None] == rows
         found = retrieval(texts @ media.T, positives, k=(1, 5), dual_softmax=False)
         figures = {key.replace("_retrieval", ""): value for key, value in found.items()}

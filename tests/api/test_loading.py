@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import midsight
-from midsight import checkpoints, errors, pe, threads
+from midsight import checkpoints, errors, pe, threads, transforms
 from midsight.api import loading
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
@@ -107,6 +107,24 @@ def test_fp32_is_the_plain_towers_result(tiny_folder: Path, tiny_model: midsight
     with torch.no_grad():
         expected = plain.encode_image(transform(PICTURE)[None], normalize=True)
     np.testing.assert_allclose(tiny_model.embed_images(PICTURE), expected.numpy(), atol=2e-6)
+
+
+def test_a_table_of_eight_bit_floats_is_computed_in_what_is_asked_for(packed_folder: Path) -> None:
+    """Against the same values in single precision; bfloat16 holds 8-bit floats too, so the table costs it nothing."""
+    found = checkpoints.load_pretrained(packed_folder)
+    assert found.state_dict["token_embedding.weight"].dtype is torch.float8_e4m3fn
+    plain = pe.CLIP(found.vision, found.text).eval()
+    plain.load_state_dict({key: tensor.float() for key, tensor in found.state_dict.items()})
+    texts = ["a cat", "two dogs in the snow"]
+    tokens = transforms.get_text_tokenizer(plain.context_length)(texts)
+    with torch.inference_mode():
+        expected = torch.nn.functional.normalize(plain.encode_text(tokens), dim=-1)
+    assert (expected[0] - expected[1]).norm() > 0.1
+    exact = midsight.load(packed_folder, device="cpu").embed_texts(texts)
+    near = midsight.load(packed_folder, device="cpu", dtype="bf16").embed_texts(texts)
+    torch.testing.assert_close(torch.from_numpy(exact), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(near), expected, rtol=0, atol=0.02)
+    assert midsight.load(packed_folder, device="cpu").identity == found.identity()
 
 
 def test_threads_follow_the_machine_unless_they_are_fixed(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

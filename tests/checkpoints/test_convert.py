@@ -46,6 +46,25 @@ def test_from_every_layout_to_every_other(first: str, second: str, tmp_path: Pat
     assert tiny.same(torch.load(source, weights_only=True), kept)
 
 
+@pytest.mark.parametrize("dtype", [None, torch.float16, torch.float32])
+@pytest.mark.parametrize("layout", TARGETS)
+def test_a_table_of_eight_bit_floats_goes_to_every_layout(
+    layout: str, dtype: torch.dtype | None, tmp_path: Path
+) -> None:
+    state = tiny.shipped()
+    checkpoints.save_pretrained(
+        tmp_path / "a", state, name="mine", vision=tiny.CORE, text=tiny.TEXT, preprocess=PreprocessConfig(64)
+    )
+    checkpoints.convert(tmp_path / "a", tmp_path / TARGETS[layout], layout, dtype=dtype)  # type: ignore[arg-type]
+    found = checkpoints.read_state_dict(tmp_path / TARGETS[layout])
+    expected = state if layout in HOLDS_TEXT else checkpoints.vision_tower(state)
+    assert found.keys() == expected.keys()
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key].float(), tensor.float(), rtol=0, atol=0)
+    if layout in HOLDS_TEXT and dtype is None:
+        assert found[tiny.TABLE].dtype == (torch.float16 if layout == "official" else torch.float8_e4m3fn)
+
+
 @pytest.mark.parametrize("name", ["PE-Core-T16-384", "PE-Spatial-T16-512"])
 def test_timm_opens_the_folder(name: str, tmp_path: Path) -> None:
     model = MODELS[name]
@@ -75,6 +94,11 @@ def test_open_clip_opens_the_folder(tmp_path: Path) -> None:
     found = checkpoints.open_pretrained(tmp_path / "oc")
     assert (found.name, found.vision, found.text) == (model.name, model.vision, model.text)
     assert found.preprocess == model.preprocess
+    state[tiny.TABLE] = (100 * state[tiny.TABLE]).to(torch.float8_e4m3fn)
+    checkpoints.write_safetensors(tmp_path / "b.safetensors", state)
+    checkpoints.convert(tmp_path / "b.safetensors", tmp_path / "oc", "open_clip")
+    theirs, _ = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'oc'}")
+    assert torch.equal(theirs.text.token_embedding.weight, state[tiny.TABLE].float())
 
 
 def test_open_clips_preprocessing_is_carried_both_ways(tmp_path: Path) -> None:

@@ -43,6 +43,21 @@ def test_file_layout_and_order_do_not_count(tmp_path: Path) -> None:
     assert checkpoints.identity(bare, PREPROCESS) == checkpoints.identity(tower, PREPROCESS)
 
 
+def test_eight_bit_floats_count_as_stored(tmp_path: Path) -> None:
+    state = tiny.shipped()
+    folder = checkpoints.save_pretrained(
+        tmp_path / "a", state, name="a", vision=tiny.CORE, text=tiny.TEXT, preprocess=PREPROCESS
+    )
+    assert checkpoints.load_pretrained(folder).identity() == checkpoints.identity(state, PREPROCESS)
+    checkpoints.convert(folder, tmp_path / "b", "midsight")
+    assert checkpoints.load_pretrained(tmp_path / "b").identity() == checkpoints.identity(state, PREPROCESS)
+    moved, half = (state | {tiny.TABLE: state[tiny.TABLE].clone()} for _ in range(2))
+    moved[tiny.TABLE].view(torch.uint8)[7, 5] ^= 1
+    half[tiny.TABLE] = state[tiny.TABLE].half()
+    found = {checkpoints.identity(s, PREPROCESS) for s in (state, moved, half)}
+    assert len(found) == 3
+
+
 def test_everything_else_counts() -> None:
     state = tiny.weights()
     other = {key: tensor.clone() for key, tensor in state.items()}

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from midsight.checkpoints.writer import parse_size, write_sharded
 from midsight.errors import CheckpointError, InputError, OutputError
 from tests.checkpoints import tiny
 
+E4M3 = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn)  # every value that there is, two NaN among them
 ODD = {  # every dtype, views, no elements, no axes
     "half": torch.arange(7, dtype=torch.float16),
     "brain": torch.arange(3, dtype=torch.bfloat16),
@@ -56,11 +58,32 @@ def test_cast_on_the_way_leaves_scalars(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [checkpoints.write_safetensors, checkpoints.write_torch])
+def test_eight_bit_floats_keep_every_value(write: Callable[..., None], tmp_path: Path) -> None:
+    tensors, expected = {"table": E4M3.view(16, 16).T, "b": torch.rand(3)}, E4M3.view(16, 16).T.float()
+    for dtype in (None, torch.float16, torch.bfloat16, torch.float32):
+        write(tmp_path / "a", tensors, dtype=dtype)
+        found = checkpoints.read_tensors(tmp_path / "a")["table"]
+        kept = torch.float8_e4m3fn if write is checkpoints.write_safetensors else torch.float16
+        assert found.dtype == (dtype or kept)
+        torch.testing.assert_close(found.float(), expected, rtol=0, atol=0, equal_nan=True)
+    assert expected.isnan().sum() == 2
+    assert expected.nan_to_num().max() == 448
+
+
+def test_eight_bit_floats_of_torch_save_are_read(tmp_path: Path) -> None:
+    torch.save({"table": E4M3}, tmp_path / "a.pt")
+    found = checkpoints.read_tensors(tmp_path / "a.pt")["table"]
+    assert torch.equal(found.view(torch.uint8), E4M3.view(torch.uint8))
+
+
+@pytest.mark.parametrize("write", [checkpoints.write_safetensors, checkpoints.write_torch])
 def test_what_cannot_be_held_is_an_error_and_the_old_file_stays(write: type, tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"before")
     with pytest.raises(CheckpointError, match=r"big has values up to 1e\+06, too large for torch\.float16"):
         write(path, {"big": torch.tensor([1.0, 1e6])}, dtype=torch.float16)
+    with pytest.raises(CheckpointError, match=r"big has values up to 449, too large for torch\.float8_e4m3fn"):
+        checkpoints.write_safetensors(path, {"big": torch.tensor([1.0, -449.0])}, dtype=torch.float8_e4m3fn)
     with pytest.raises(CheckpointError, match=r"torch\.int64, expected a floating dtype"):
         write(path, {"ids": torch.tensor([1])})
     with pytest.raises(OutputError):

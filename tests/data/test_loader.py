@@ -39,6 +39,25 @@ def test_shapes_and_types(tmp_path: Path) -> None:
     assert torch.equal(batch.texts, expected)
 
 
+def test_captions_are_put_into_templates_that_are_drawn_for_each_sample_and_epoch(tmp_path: Path) -> None:
+    templates = ("a {c}", "{c}, {c}", "{c}!")
+    path = small_sets.shards(tmp_path / "d", 6)
+
+    def texts(seed: int) -> list[list[str]]:
+        found = open_batches(path, 6, order=Order(seed=seed), templates=templates)
+        return [sorted(map(str, batch.texts.tolist())) for batch in itertools.islice(found, 4)]
+
+    tokenizer, epochs = get_text_tokenizer(8), texts(1)
+    batch = next(iter(open_batches(path, 6, order=Order(seed=1), templates=templates)))
+    for caption, row in zip(batch.captions, batch.texts, strict=True):
+        filled = tokenizer([template.replace("{c}", caption) for template in templates])
+        assert caption.startswith("caption ")
+        assert (filled == row).all(dim=1).any()
+    assert epochs == texts(1)
+    assert epochs != texts(2)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_state_resumes_with_the_next_batch_bit_for_bit(
     make: Callable[[Path, int], Path], tmp_path: Path, workers: int

@@ -3,6 +3,7 @@
 What needs a CUDA device stands in test_cuda.py.
 """
 
+import contextlib
 import copy
 import json
 import os
@@ -10,12 +11,14 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from midsight import pe
-from midsight.pe import gpu
+from midsight.pe import fused, gpu
 from tests.pe import tiny
 from tests.pe.test_packed import TEXTS, VARIANTS, relative_error, token_rows
 
@@ -101,6 +104,28 @@ def test_texts_with_and_without_padding_are_exact(layers: int) -> None:
     assert torch.cosine_similarity(tower(ids), expected).min() > 0.999
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@torch.inference_mode()
+def test_an_empty_batch_needs_no_kernel(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, ids, images = tiny.clip(use_cls_token=True), token_rows(TEXTS), tiny.images(2)
+    if packed:
+        on_gpu_path(pair.visual)
+        pair._packed_text = gpu.GpuText(pair, torch.float32)
+    full = pair.encode_image(images).shape, pair.encode_text(ids).shape
+    attention = F.scaled_dot_product_attention
+
+    def as_on_cuda(q: torch.Tensor, *rest: Any, **named: Any) -> Any:
+        return attention(q, *rest, **named) if q.numel() else None  # no such rows, no such tensor
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", as_on_cuda)
+    monkeypatch.setattr(fused, "_kernels", lambda device: object())  # whoever asks it for a kernel fails
+    assert pair.encode_image(images[:0]).shape == (0, *full[0][1:])
+    assert pair.encode_text(ids[:0]).shape == (0, *full[1][1:])
+    assert pair.visual.forward_features(images[:0]).shape[0] == 0
+    with pytest.raises(AttributeError) if packed else contextlib.nullcontext():
+        pair.encode_image(images)
+
+
 def test_cutting_keeps_every_end_of_text() -> None:
     ids = token_rows(TEXTS)
     assert gpu.without_padding(ids).shape == (
@@ -120,6 +145,6 @@ def test_kernels_agree_with_plain_torch_under_the_interpreter() -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     errors = json.loads(done.stdout.splitlines()[-1])
-    assert len(errors) == 21
+    assert len(errors) == 18
     for case, (error, allowed) in errors.items():
         assert error < allowed, case

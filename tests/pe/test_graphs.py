@@ -18,8 +18,8 @@ class Recorded:
 
     made: list["Recorded"] = []
 
-    def __init__(self, function, x, arguments, held, pool=None) -> None:
-        self.function, self.arguments, self.given, self.pool, self.held = function, arguments, pool, object(), held()
+    def __init__(self, function, x, arguments, held, beside=None) -> None:
+        self.function, self.arguments, self.beside, self.held = function, arguments, beside, held()
         self.replays = 0
         Recorded.made.append(self)
 
@@ -72,7 +72,7 @@ def test_the_least_used_graph_goes_and_memory_is_shared(made: list[Recorded]) ->
         run(plus, x)
     assert len(run) == 2
     first, second, third = made
-    assert (first.given, second.given, third.given) == (None, first.pool, second.pool)  # of a graph that is alive
+    assert (first.beside, second.beside, third.beside) == (None, first, second)  # of a graph that is alive
     run(plus, a)
     assert first.replays == 3
     run(plus, b)  # it went; known as it is, it is captured anew
@@ -153,6 +153,19 @@ def test_threads_follow_one_another(made: list[Recorded], monkeypatch: pytest.Mo
         thread.join()
     assert not failed
     assert len(made) == 1
+
+
+def test_large_passes_are_not_captured_and_wait_for_captures(made: list[Recorded]) -> None:
+    run, x, held = graphs.Graphs(), torch.rand(2), []
+
+    def owned(x: Tensor) -> Tensor:
+        held.append(graphs._lock._is_owned())  # type: ignore[attr-defined]
+        return x
+
+    for _ in range(3):
+        run(owned, x, small=False)
+    assert held == [True] * 3
+    assert not made
 
 
 def test_a_cpu_has_no_graphs() -> None:

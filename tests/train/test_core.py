@@ -102,6 +102,21 @@ def test_the_seed_decides_the_first_weights_and_a_start_replaces_them(table: Pat
     assert torch.equal(started.visual.positional_embedding[0], found["visual.positional_embedding"][0])
 
 
+def test_a_start_with_a_table_of_eight_bit_floats(table: Path, packed_folder: Path, tmp_path: Path) -> None:
+    """Trained on in single precision, and what is saved then is whole."""
+    config = recipe(table, f"model.start={packed_folder}", "optim.lr=1e-6", "optim.warmup_steps=0")
+    found = load_pretrained(packed_folder).state_dict["token_embedding.weight"]
+    started = start_model(resolve(config)).token_embedding.weight
+    assert started.dtype is torch.float32
+    assert torch.equal(started, found.float())
+    outcome = train_core(config, tmp_path / "run")
+    assert outcome.model is not None
+    trained = load_pretrained(outcome.model).state_dict["token_embedding.weight"]
+    assert trained.dtype is torch.float32
+    torch.testing.assert_close(trained, found.float(), rtol=0, atol=1e-3)
+    assert not torch.equal(trained, found.float())
+
+
 def test_evaluation_needs_classes(table: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds 0 classes"):
         train_core(recipe(table, f"run.evaluate_on={table.parent / 'none'}"), tmp_path / "run")

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +20,7 @@ import midsight
 from midsight import pe
 from midsight.checkpoints import load_pretrained, save_pretrained
 from midsight.configs import PreprocessConfig
+from midsight.data.shards import ShardWriter
 from midsight.errors import ConfigError, InputError, TrainingError
 from midsight.train import finetune, report
 from midsight.train.config import TrainConfig, read_recipe
@@ -27,6 +30,7 @@ from midsight.train.measure import Measured
 from midsight.train.start import DataWarning, follow_start, with_epochs
 from tests.train import memory
 
+ROOT = Path(__file__).parents[2]
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 
 
@@ -203,6 +207,22 @@ def test_pairs_are_measured_by_retrieval(photos: Path, start: Path, tmp_path: Pa
     assert after["classes"] == {}
 
 
+def test_shards_and_json_lines_are_data_too(photos: Path, start: Path, tmp_path: Path) -> None:
+    files = sorted((photos / "classes").rglob("*.png"))
+    with open(tmp_path / "a.tar", "wb") as file, ShardWriter(file) as shard:
+        for number, path in enumerate(files):
+            shard.add(f"{number}", {"png": path.read_bytes(), "txt": f"a {path.parent.name} picture".encode()})
+    lines = [json.dumps({"path": str(path), "caption": f"a {path.parent.name} picture"}) for path in files]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    found = []
+    for name in ("a.tar", "pairs.jsonl"):
+        outcome = train_core(recipe(tmp_path / name, start, "finetune.epochs=1"), tmp_path / f"run-{name}")
+        assert outcome.figures is not None
+        found.append(outcome.figures["compared"]["held-out"]["before"])
+    assert found[0] == found[1]  # the same pictures are held out, whatever they lie in
+    assert found[0]["samples"] == 8
+
+
 @pytest.mark.parametrize("change", ["finetune.mode=lora", "finetune.locked=image"])
 def test_a_stopped_run_ends_in_the_same_weights_and_report(
     change: str, photos: Path, start: Path, tmp_path: Path
@@ -274,6 +294,34 @@ def test_without_a_held_out_part_nothing_is_claimed(photos: Path, start: Path, t
     assert outcome.figures["compared"] == {}
     assert outcome.figures["samples"] == 40
     assert "nothing is known of how good it is" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_what_was_not_trained_alone_does_not_choose_the_start(photos: Path, start: Path, tmp_path: Path) -> None:
+    config = recipe(photos / "classes", start, "finetune.holdout=0", "finetune.epochs=1")
+    outcome = train_core(replace(config, finetune=replace(config.finetune, also=str(photos / "pairs.csv"))), tmp_path)
+    assert outcome.figures is not None
+    assert (outcome.figures["alpha"], outcome.figures["chosen"]) == (1.0, False)
+    assert outcome.figures["compared"].keys() == {"also"}
+
+
+def test_two_processes_finish_as_one(photos: Path, start: Path, tmp_path: Path) -> None:
+    settings = ["run.device=cpu", "optim.lr=2e-3", "finetune.epochs=2", "finetune.mode=lora"]
+    arguments = ["train", "core", "--from", str(start), "--data", str(photos / "classes")]
+    arguments += [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "-m", "midsight.cli.main", *arguments, "--out", str(tmp_path / "two")],
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().count("held-out top1") == 1
+    one = train_core(read_recipe("core_finetune", [*settings, f"data.source={photos / 'classes'}",
+                                                   f"model.start={start}"]), tmp_path / "one")  # fmt: skip
+    found = json.loads((tmp_path / "two" / "report.json").read_text())
+    assert one.figures is not None
+    ours, theirs = ([point["held-out"]["loss"] for point in figures["curve"]] for figures in (found, one.figures))
+    assert ours[-1] < 0.98 * ours[0]
+    assert ours == pytest.approx(theirs, rel=1e-3)
 
 
 def test_starts_that_cannot_be_are_told(photos: Path, dense_folder: Path, start: Path, tmp_path: Path) -> None:

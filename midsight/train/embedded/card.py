@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from midsight.checkpoints import load_pretrained
-from midsight.data.packaged import Picture
+from midsight.data.packaged import EVERYDAY, Picture
 from midsight.data.packages import PACKAGES
 from midsight.evaluate.open_moji import Figure
 from midsight.files import atomic_write
@@ -31,6 +31,7 @@ def write(out: Path, recipe: Recipe, photographs: Sequence[Picture], furniture: 
         megabytes=f"{(out / 'model.safetensors').stat().st_size / 1e6:.1f}",
         **{key: f"{value / 1e6:.1f}" for key, value in parameters.items()},
         samples=recipe.samples,
+        everyday=sum(1 for _ in EVERYDAY.open(encoding="utf-8")) - 1,
         image_size=found.preprocess.image_size,
         blocks=found.vision.layers,
         text_blocks=found.text.layers if found.text else 0,

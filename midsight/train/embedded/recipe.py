@@ -10,6 +10,7 @@ from pathlib import Path
 from midsight.data.crops import Mixture
 from midsight.errors import ConfigError
 from midsight.train.config import changed
+from midsight.train.embedded.head import HeadConfig
 from midsight.train.embedded.texts import TextConfig
 from midsight.train.embedded.tower import TowerConfig
 from midsight.train.embedded.words import WordsConfig
@@ -20,12 +21,14 @@ class Recipe:
     """Everything that decides the weights before the vision tower is trained, beside the packages' versions."""
 
     seed: int = 0
-    samples: int = 60_000  # training pictures
+    samples: int = 40_000  # training pictures
     phrases: int = 60_000  # put-together texts for the text tower
     mixture: Mixture = field(default_factory=Mixture)
     words: WordsConfig = field(default_factory=WordsConfig)
     text: TextConfig = field(default_factory=TextConfig)
     tower: TowerConfig = field(default_factory=TowerConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    vision: bool = False  # train the vision tower's blocks behind the head, by core_embedded.toml
 
 
 def read_recipe(path: Path) -> Recipe:

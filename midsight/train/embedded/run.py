@@ -1,4 +1,4 @@
-"""The stages in order: words, text tower, start, training pictures and teacher, vision tower, calibration, card."""
+"""The stages in order: words, text tower, trunk features, head, vision tower if asked, calibration, card."""
 
 import json
 import logging
@@ -19,10 +19,10 @@ from midsight.data import packaged
 from midsight.data.crops import CropMixer
 from midsight.data.packaged import Picture
 from midsight.errors import TrainingError
-from midsight.pe import CLIP, TextTransformer
+from midsight.pe import CLIP, TextTransformer, VisionTransformer
 from midsight.train.config import read_recipe
 from midsight.train.core import train_core
-from midsight.train.embedded import card, features, texts, tower, trunk, vocabulary
+from midsight.train.embedded import card, features, head, texts, tower, trunk, vocabulary
 from midsight.train.embedded.recipe import Recipe
 from midsight.train.embedded.samples import write_samples
 from midsight.train.embedded.sentences import SentenceEncoder
@@ -33,7 +33,6 @@ from midsight.transforms.tokenizer import END_ID
 VISION_RECIPE = "core_embedded"
 TEACHER = "midsight.train.embedded.teacher:open_words:{}"
 TABLE = "token_embedding.weight"
-_GAINS = 2048  # training pictures that the start's gains are taken from
 _CALIBRATION = 1000  # pictures behind the training pictures, for the logit scale
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ def train(config: Recipe, work: Path, out: Path, device: str = "cpu", workers: i
 
     Args:
         device: of the text tower's training; the vision tower's is `run.device` of its recipe.
-        workers: processes that make training pictures.
+        workers: processes that make training pictures for the vision tower.
 
     Raises:
         TrainingError: the vision tower's training was stopped; the same call goes on.
@@ -64,10 +63,9 @@ def train(config: Recipe, work: Path, out: Path, device: str = "cpu", workers: i
     words = vocabulary.build(root, drawings, config.words, config.phrases, config.seed)
     material = Material(trunk.load_trunk(root), words, mixer)
     text = _stage(work / "text.pt", config, lambda: _text_tower(config, work, words, torch.device(device)))
-    start = _start(config, material, text, work / "start")
-    write_samples(mixer, names_of_photographs(words), config.samples, work / "samples", workers)
-    _teacher(config, material, work / "teacher")
-    vision = _vision(work, start)
+    vision = _stage(work / "head.pt", config, lambda: _head(config, material, work))
+    if config.vision:
+        vision.load_state_dict(_vision(config, material, vision, text, work, workers))
     save(config, material, vision, text, out)
     card.write(out, config, packaged.photographs(root), packaged.furniture(root))
 
@@ -86,18 +84,14 @@ def names_of_photographs(words: vocabulary.Vocabulary) -> list[str]:
     return [name for name in words.texts[: words.names] if name.count(" ") < 2]
 
 
-def _text_tower(
-    config: Recipe, work: Path, words: vocabulary.Vocabulary, device: torch.device
-) -> TextTransformer:  # fmt: skip
+def _text_tower(config: Recipe, work: Path, words: vocabulary.Vocabulary, device: torch.device) -> TextTransformer:
     torch.manual_seed(config.seed)
     tokenizer = get_text_tokenizer(config.text.context_length)
     model = texts.new_tower(config.text, config.words.width)
     spelled = [tokenizer.decode([i]).strip() or "." for i in range(END_ID - 1)]
     texts.start_table(model, SentenceEncoder(work / "data")(spelled), config.text.table_std)
     pools = (_flat(words.class_names), words.broad, _flat(words.captions))
-    data = texts.material(
-        tokenizer, words.texts, words.targets, words.words.classes, pools, config.text.longest
-    )  # fmt: skip
+    data = texts.material(tokenizer, words.texts, words.targets, words.words.classes, pools, config.text.longest)
     return texts.train_text(config.text, model, data.to(device), config.seed)
 
 
@@ -105,23 +99,33 @@ def _flat(groups: list[list[int]]) -> Tensor:
     return torch.tensor(sorted({row for group in groups for row in group}))
 
 
-def _start(config: Recipe, material: Material, text: TextTransformer, folder: Path) -> Path:
-    """The pair that the vision tower's training begins with, as a model folder."""
-    pixels = np.stack([material.mixer.sample(number).pixels for number in range(_GAINS)])
+def _head(config: Recipe, material: Material, work: Path) -> VisionTransformer:
+    """The vision tower with its pooling fitted and its blocks as they start."""
+    seen = features.of_samples(material.trunk.stem, material.mixer, config.samples, work / "features")
     vision = tower.new_tower(
-        config.tower, material.vocabulary.words, material.trunk,
-        features.pooled(material.trunk.stem, pixels), config.mixture.size,
-    )  # fmt: skip
-    pair = CLIP(vision.config, text.text_config)
-    pair.visual.load_state_dict(vision.state_dict())
-    pair.load_state_dict(text.state_dict(), strict=False)
-    with torch.no_grad():
-        pair.logit_scale.copy_(torch.tensor(100.0).log())
+        config.tower, material.vocabulary.words, material.trunk, seen.pooled[seen.drawings < 0], config.mixture.size
+    )
+    head.fit_head(config.head, vision, material.trunk, material.vocabulary, seen, config.seed)
+    return vision.eval()
+
+
+def _start(config: Recipe, vision: VisionTransformer, text: TextTransformer, folder: Path) -> Path:
+    """The pair that the vision tower's training begins with, as a model folder."""
+    pair = _pair(vision, text, 100.0)
     preprocess = PreprocessConfig(image_size=config.mixture.size)
     return save_pretrained(
         folder, pair.state_dict(), name="embedded-start", vision=vision.config, text=text.text_config,
         preprocess=preprocess, metadata={"seed": config.seed, "revision": revision()},
     )  # fmt: skip
+
+
+def _pair(vision: VisionTransformer, text: TextTransformer, scale: float) -> CLIP:
+    pair = CLIP(vision.config, text.text_config).eval()
+    pair.visual.load_state_dict(vision.state_dict())
+    pair.load_state_dict(text.state_dict(), strict=False)
+    with torch.no_grad():
+        pair.logit_scale.copy_(torch.tensor(scale).log())
+    return pair
 
 
 def _teacher(config: Recipe, material: Material, folder: Path) -> None:
@@ -137,9 +141,14 @@ def _teacher(config: Recipe, material: Material, folder: Path) -> None:
     save_teacher(folder, material.trunk, words.words, tokenizer(said), words.targets[rows], drawings)
 
 
-def _vision(work: Path, start: Path) -> dict[str, Tensor]:
+def _vision(
+    config: Recipe, material: Material, vision: VisionTransformer, text: TextTransformer, work: Path, workers: int
+) -> dict[str, Tensor]:
     """The vision tower's weights behind its training: `midsight train core core_embedded`."""
-    settings = {"data.source": work / "samples", "model.start": start, "loss.teacher": TEACHER.format(work / "teacher")}
+    write_samples(material.mixer, names_of_photographs(material.vocabulary), config.samples, work / "samples", workers)
+    _teacher(config, material, work / "teacher")
+    start, teacher = _start(config, vision, text, work / "start"), TEACHER.format(work / "teacher")
+    settings = {"data.source": work / "samples", "model.start": start, "loss.teacher": teacher}
     recipe = read_recipe(VISION_RECIPE, [f"{key}={value}" for key, value in settings.items()])
     outcome = train_core(recipe, work / "vision", resume=True, report=lambda record: log.info("vision: %s", record))
     if not outcome.finished or outcome.model is None:
@@ -158,7 +167,8 @@ def calibrate(material: Material, pair: CLIP, first: int, seed: int) -> float:
     samples = [material.mixer.sample(first + number) for number in range(_CALIBRATION)]
     pixels = np.stack([sample.pixels for sample in samples if sample.drawing < 0])
     answer = material.trunk.logits(features.pooled(material.trunk.stem, pixels))
-    images = [F.normalize(pair.encode_image(features.normalised(pixels[i : i + 32])), dim=-1) for i in _starts(pixels)]
+    parts = (features.normalised(pixels[start : start + 32]) for start in range(0, len(pixels), 32))
+    images = [F.normalize(pair.encode_image(part), dim=-1) for part in parts]
     words = material.vocabulary
     tokenizer = get_text_tokenizer(pair.context_length)
     flat = sorted({row for rows in words.class_names for row in rows})
@@ -177,35 +187,19 @@ def calibrate(material: Material, pair: CLIP, first: int, seed: int) -> float:
     return best
 
 
-def _starts(pixels: np.ndarray[Any, Any]) -> range:
-    return range(0, len(pixels), 32)
-
-
-def save(config: Recipe, material: Material, vision: dict[str, Tensor], text: TextTransformer, out: Path) -> None:
+def save(config: Recipe, material: Material, vision: VisionTransformer, text: TextTransformer, out: Path) -> None:
     """The pair as it ships: half precision, and the token table, which is most of the text tower, in 8-bit floats."""
-    described = tower.config_of(config.tower, material.vocabulary.words, material.trunk, config.mixture.size)
-    pair = CLIP(described, text.text_config).eval()
-    pair.visual.load_state_dict(vision)
-    pair.load_state_dict(text.state_dict(), strict=False)
-    scale = calibrate(material, pair, config.samples, config.seed)
-    with torch.no_grad():
-        pair.logit_scale.copy_(torch.tensor(scale).log())
+    scale = calibrate(material, _pair(vision, text, 1.0), config.samples, config.seed)
+    pair = _pair(vision, text, scale)
     state = {key: value.half() if value.ndim else value for key, value in pair.state_dict().items()}
     state[TABLE] = state[TABLE].to(torch.float8_e4m3fn)
+    metadata = {"seed": config.seed, "revision": revision(), "recipe": asdict(config)}
+    if config.vision:
+        metadata["vision_recipe"] = asdict(read_recipe(VISION_RECIPE))
     save_pretrained(
-        out,
-        state,
-        name="embedded",
-        vision=described,
-        text=text.text_config,
-        preprocess=PreprocessConfig(image_size=config.mixture.size),
-        metadata={
-            "seed": config.seed,
-            "revision": revision(),
-            "recipe": asdict(config),
-            "vision_recipe": asdict(read_recipe(VISION_RECIPE)),
-        },
-    )
+        out, state, name="embedded", vision=vision.config, text=text.text_config,
+        preprocess=PreprocessConfig(image_size=config.mixture.size), metadata=metadata,
+    )  # fmt: skip
 
 
 def revision() -> str:
@@ -225,6 +219,8 @@ def _stage(path: Path, config: Recipe, make: Callable[[], nn.Module]) -> Any:
     """The module of a finished stage, or made now and kept. Stages of other settings are made anew."""
     name = path.stem
     wanted: dict[str, Any] = {"seed": config.seed, "words": asdict(config.words), name: asdict(getattr(config, name))}
+    if name == "head":
+        wanted |= {"samples": config.samples, "mixture": asdict(config.mixture), "tower": asdict(config.tower)}
     note = path.with_suffix(".json")
     if path.exists() and note.exists() and json.loads(note.read_text()) == wanted:
         log.info("%s: taken from %s", name, path)

@@ -4,10 +4,12 @@ A drawing comes with one of its captions. A photograph has no caption: it comes 
 teacher says how well that name fits, so any name teaches something.
 """
 
+import hashlib
 import io
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,30 +18,37 @@ from PIL import Image
 from midsight.data.crops import CropMixer
 from midsight.data.shards import ShardWriter
 from midsight.files import atomic_write
+from midsight.train.embedded.features import check_same, made_of
 from midsight.train.embedded.teacher import DRAWING
 
-PER_SHARD = 1000
 _QUALITY = 92
 log = logging.getLogger(__name__)
 
 
-def write_samples(mixer: CropMixer, names: Sequence[str], count: int, out: Path, workers: int = 1) -> None:
+def write_samples(
+    mixer: CropMixer, names: Sequence[str], count: int, out: Path, workers: int = 1, per_shard: int = 1000
+) -> None:
     """The first `count` samples of the mixer as `out/sample-000000.tar` and so on; shards that are there are kept.
 
     Args:
         names: texts for photographs.
+        count: rounded up to whole shards.
         workers: processes; the shards do not depend on it.
+
+    Raises:
+        CheckpointError: the folder holds those of another mixture, seed, or list of drawings or names.
     """
     out.mkdir(parents=True, exist_ok=True)
-    paths = [out / f"sample-{number:06d}.tar" for number in range(-(-count // PER_SHARD))]
+    said = hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    check_same(out / "samples.json", {**made_of(mixer), "names": said, "per_shard": per_shard})
+    paths = [out / f"sample-{number:06d}.tar" for number in range(-(-count // per_shard))]
     todo = [path for path in paths if not path.exists()]
+    write = partial(_write, mixer, names, per_shard)
     if workers == 1:
-        for path in todo:
-            _write(path, mixer, names)
+        write(todo)
         return
-    with ProcessPoolExecutor(workers, initializer=_keep, initargs=(mixer, names)) as pool:
-        for done, _ in enumerate(pool.map(_write_kept, todo), start=1):
-            log.info("training pictures: %d of %d shards", done, len(todo))
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(write, [todo[first::workers] for first in range(workers)]))  # the mixer is sent once to each
 
 
 def text_of(mixer: CropMixer, names: Sequence[str], number: int, drawing: int) -> str:
@@ -53,23 +62,17 @@ def text_of(mixer: CropMixer, names: Sequence[str], number: int, drawing: int) -
     return DRAWING.format(caption.lower())
 
 
-def _write(path: Path, mixer: CropMixer, names: Sequence[str]) -> None:
-    start = int(path.stem.split("-")[1]) * PER_SHARD
+def _write(mixer: CropMixer, names: Sequence[str], per_shard: int, paths: Sequence[Path]) -> None:
+    for done, path in enumerate(paths, start=1):
+        _write_shard(path, mixer, names, per_shard)
+        log.info("training pictures: %d of %d shards of this process", done, len(paths))
+
+
+def _write_shard(path: Path, mixer: CropMixer, names: Sequence[str], per_shard: int) -> None:
+    start = int(path.stem.split("-")[1]) * per_shard
     with atomic_write(path) as file, ShardWriter(file) as shard:
-        for number in range(start, start + PER_SHARD):
+        for number in range(start, start + per_shard):
             sample, encoded = mixer.sample(number), io.BytesIO()
             Image.fromarray(sample.pixels).save(encoded, "JPEG", quality=_QUALITY, subsampling=0)
             text = text_of(mixer, names, number, sample.drawing)
             shard.add(f"{number:08d}", {"jpg": encoded.getvalue(), "txt": text.encode()})
-
-
-_kept: tuple[CropMixer, Sequence[str]]
-
-
-def _keep(mixer: CropMixer, names: Sequence[str]) -> None:
-    global _kept
-    _kept = mixer, names
-
-
-def _write_kept(path: Path) -> None:
-    _write(path, *_kept)

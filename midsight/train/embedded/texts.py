@@ -92,7 +92,9 @@ def _pieces(tokenizer: TextTokenizer, texts: Sequence[str], length: int) -> Tens
 def put_together(parts: Sequence[Tensor], longest: int) -> Tensor:
     """int64 (B, longest): the parts (B, ·) of each text one behind the other, zeros left out, between both ends.
 
-    Pieces of CLIP's vocabulary never cross a blank, so the ids of "a photo of a" and "tabby" are those of the whole.
+    Pieces of CLIP's vocabulary never cross a blank, nor the seam of a letter and a sign, so the ids of "a photo of a",
+    "tabby" and "." are those of the whole. Not so where a name ends in a sign ("St." and "." are one piece of the
+    whole), and where it has id 0, a "!" with more signs behind it, which stands for nothing here.
     """
     joined = torch.cat(list(parts), 1).long()
     order = (joined == 0).byte().argsort(dim=1, stable=True)  # what is there moves to the front

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from midsight.checkpoints.official import POOL_MLP_RATIO
 from midsight.configs import PEConfig
 from midsight.errors import ConfigError
 from midsight.pe import VisionTransformer
@@ -43,13 +44,14 @@ def new_tower(config: TowerConfig, words: Words, trunk: Trunk, pooled: Tensor, i
         pooled: mean-pooled trunk features of some training pictures (N, 1280), for the gains.
 
     Raises:
-        ConfigError: fewer hidden units than there are classes, or a space wider than the tower.
+        ConfigError: fewer hidden units in the pooling than there are classes, or a space wider than the tower.
     """
     output, classes = words.classes.shape[1], len(words.classes)
-    if config.width * config.mlp_ratio < classes or config.width < output:
+    least = max(output, -(-classes // POOL_MLP_RATIO))
+    if config.width < least:
         raise ConfigError(
-            f"width {config.width} gives {config.width * config.mlp_ratio:.0f} hidden units for {classes} classes and "
-            f"{output} dimensions; take at least {max(output, -(-classes // int(config.mlp_ratio)))}"
+            f"tower.width {config.width} gives {config.width * POOL_MLP_RATIO} hidden units of the pooling for "
+            f"{classes} classes and {output} dimensions; take at least {least}"
         )
     tower = VisionTransformer(config_of(config, words, trunk, image_size))
     tower.stem.load_state_dict(trunk.stem.state_dict())

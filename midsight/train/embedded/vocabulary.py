@@ -6,6 +6,7 @@ clip art and furniture; phrases are put together from them. See `words` for what
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,8 @@ def _phrases(names: Sequence[str], count: int, rng: np.random.Generator) -> tupl
 
 def _visible_synsets() -> list[str]:
     """ImageNet's 22k synsets, as timm lists them."""
-    import importlib.resources
-
-    _timm_info()
-    listed = importlib.resources.files("timm.data") / "_info" / "imagenet22k_synsets.txt"
+    _timm_info()  # says what is missing without timm
+    listed = files("timm.data") / "_info" / "imagenet22k_synsets.txt"
     return listed.read_text(encoding="utf-8").split()
 
 

@@ -21,8 +21,6 @@ from torch import Tensor
 
 from midsight.data.wordnet import WordNet
 
-CLASSES = 1000
-
 
 @dataclass(frozen=True)
 class WordsConfig:
