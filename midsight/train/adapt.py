@@ -27,13 +27,19 @@ def prepare(model: pe.CLIP, config: TrainConfig) -> None:
     A packaged trunk (`PEConfig.stem`) that comes from a start stays as it is unless `finetune.trunk`.
 
     Raises:
-        ConfigError: no linear map has any of the names in `finetune.lora_targets`.
+        ConfigError: no linear map has any of the names in `finetune.lora_targets`, or no parameter one in
+            `finetune.only`.
         MissingDependencyError: peft is not installed.
     """
     chosen = config.finetune
     if chosen.mode == "lora":
         _inject(model, chosen)
         return
+    names = [name for name, _ in model.named_parameters()]
+    unknown = [start for start in chosen.only if not any(name.startswith(start) for name in names)]
+    if unknown:
+        known = ", ".join(sorted({name.rsplit(".", 1)[0] for name in names if name.count(".") < 3}))
+        raise ConfigError(f"finetune.only: {unknown[0]!r} begins no parameter's name; there are {known}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not _is_locked(name, chosen))
     if config.model.start and hasattr(model.visual, "stem") and not chosen.trunk:
@@ -76,6 +82,8 @@ def save_adapters(
 def _is_locked(name: str, chosen: FinetuneConfig) -> bool:
     if name == "logit_scale":
         return False
+    if chosen.only and not name.startswith(chosen.only):
+        return True
     return chosen.locked == ("image" if name.startswith("visual.") else "text")
 
 

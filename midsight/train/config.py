@@ -120,6 +120,7 @@ class FinetuneConfig:
     mode: Literal["full", "lora"] = "full"
     locked: Literal["none", "image", "text"] = "none"  # a tower that stays as it is
     trunk: bool = False  # also train the packaged trunk of an embedded model
+    only: tuple[str, ...] = ()  # beginnings of the names of what is trained; empty: all that is not locked
     lora_lr: float = 1e-3  # used in place of `optim.lr` where mode is lora
     lora_rank: int = 8
     lora_alpha: int = 16  # the adapters' product is scaled by alpha / rank

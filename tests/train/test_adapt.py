@@ -160,3 +160,18 @@ def test_what_is_frozen_does_not_move_and_a_resumed_run_ends_in_the_same_weights
     moved = {n for n, v in theirs.items() if v.shape == begun[n].shape and not torch.equal(v, begun[n])}
     assert moved == {n for n in trained(straight.model) if n in moved}
     assert len(moved) > 10
+
+
+def test_only_what_is_named_is_trained() -> None:
+    model = prepared(small.pair(), only=("visual.transformer.", "visual.attn_pool.probe"))
+    found = trained(model)
+    assert "logit_scale" in found
+    assert "visual.attn_pool.probe" in found
+    others = found - {"logit_scale", "visual.attn_pool.probe"}
+    assert others
+    assert all(name.startswith("visual.transformer.") for name in others)
+
+
+def test_a_beginning_that_no_name_has_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"finetune.only: 'visual.bloks'.*visual.attn_pool"):
+        prepared(small.pair(), only=("visual.bloks",))

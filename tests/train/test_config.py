@@ -63,9 +63,11 @@ def test_recipes_have_the_published_number_of_steps(name: str, steps: float) -> 
 def test_every_recipe_begins_with_its_command_and_can_be_built(path: Path) -> None:
     assert path.read_text().startswith(f"# midsight train core {path.stem} --")
     config = read_recipe(path)
-    if not config.stages:  # finetuning: towers from a start, steps from the data
+    if not (config.model.name or config.model.vision):  # towers from a start
+        config = follow_start(replace(config, model=ModelConfig(start="embedded")))
+    if not config.stages:  # steps from the data
         assert config.finetune.epochs > 0
-        config = with_epochs(follow_start(replace(config, model=ModelConfig(start="embedded"))), 1000, 1)
+        config = with_epochs(config, 1000, 1)
     config = resolve(config)
     for stage in config.stages:
         vision, text = towers(config, stage.image_size)

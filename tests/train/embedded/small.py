@@ -1,4 +1,4 @@
-"""A tiny world for the embedded model: a WordNet of thirty meanings, a random trunk, pictures of one colour and noise."""
+"""A tiny world for the embedded model: a WordNet of thirty meanings, a random trunk, pictures of one colour."""
 
 import zlib
 from collections.abc import Sequence
