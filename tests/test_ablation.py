@@ -338,6 +338,23 @@ def test_ticks_are_round_and_few() -> None:
 # Runs ----------------------------------------------------------------------------------------------------------------
 
 
+def test_kept_runs_can_be_gone_on_with() -> None:
+    folder = Path(report.__file__).parent / "core_ablation_medium"
+    options = runs.Options(Path("d.npz"), folder, "core_ablation_medium")
+    configs = {(seed, step): runs.configure(options, step, seed) for seed in (0, 1) for step in NUMBERS}
+    assert runs.finished(runs.Journal(folder / runs.RUNS), configs) == set(configs)
+
+
+def test_runs_outlive_new_settings_but_no_other_ones() -> None:
+    new, defaults = {"optim": {"lr": 1, "warm": 3}, "stages": [1]}, {"optim": {"lr": 2, "warm": 3}, "stages": []}
+    assert runs.differences({"optim": {"lr": 1}, "stages": [1]}, new, defaults) == []
+    assert runs.differences({"optim": {"lr": 2}, "stages": [1]}, new, defaults) == ["optim.lr 2, now 1"]
+    assert runs.differences({"optim": {"warm": 3}, "stages": [1]}, new, defaults) == ["optim.lr 2, now 1"]
+    assert runs.differences({"optim": {"lr": 1}, "stages": [2], "gone": 1}, new, defaults) == [
+        "gone 1, now None", "stages [2], now [1]",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -425,7 +442,7 @@ def test_an_interrupted_list_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert [record["image_size"] for record in line["log"]] == [16, 24, 32]
     assert lines[0]["config"] != lines[1]["config"]
     assert main([*command, "--steps=9", "--set=optim.lr=0.5"]) == 2
-    assert "was run with other settings" in capsys.readouterr().err
+    assert "was run with other settings (optim.lr 0.002, now 0.5)" in capsys.readouterr().err
     assert main([*command, "--steps=1", "--seconds=0"]) == 0  # no time: nothing is begun
     assert len(file.read_text().splitlines()) == 2
     assert main([*command, "--report", f"--report-to={tmp_path}"]) == 0

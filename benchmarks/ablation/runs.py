@@ -1,5 +1,6 @@
 """Runs of the ablation: a list that can be stopped and gone on with, each run in one of several worker processes."""
 
+import json
 import multiprocessing
 import os
 import tempfile
@@ -28,6 +29,7 @@ RUNS = "runs.jsonl"
 GPU_JOBS = 8  # of small towers on one GPU, each of which is bound by launches
 
 Run = dict[str, Any]  # one line of the file
+Settings = dict[str, Any]  # a recipe as JSON has it
 
 
 @dataclass(frozen=True)
@@ -106,12 +108,36 @@ def finished(lines: Iterator[Run] | Journal, configs: dict[tuple[int, int], Trai
     found = set()
     for line in lines:
         place = (line["seed"], line["step"])
-        if place in configs and line["config"] != configs[place].digest():
+        if place in configs and (other := differences(line["config"], settings(configs[place]), DEFAULTS)):
             raise ConfigError(
-                f"step {place[1]}, seed {place[0]} was run with other settings ({line['config']}, now "
-                f"{configs[place].digest()}); name another --out"
+                f"step {place[1]}, seed {place[0]} was run with other settings ({'; '.join(other)}); name another --out"
             )
         found.add(place)
+    return found
+
+
+def settings(config: TrainConfig) -> Settings:
+    """What decides the weights, as JSON has it; which settings those are, `TrainConfig.digest` says, too."""
+    values: Settings = json.loads(json.dumps(asdict(config)))
+    del values["run"], values["data"]["micro_batch"], values["data"]["workers"], values["data"]["source"]
+    return values
+
+
+DEFAULTS = settings(TrainConfig())
+
+
+def differences(old: Settings, new: Settings, defaults: Settings) -> list[str]:
+    """Settings that differ. One that `old` does not know yet counts as its default: runs outlive new settings."""
+    found = []
+    for key in sorted({*old, *new}):
+        default = defaults.get(key)
+        before, now = old.get(key, default), new.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += [
+                f"{key}.{told}" for told in differences(before, now, default if isinstance(default, dict) else {})
+            ]
+        elif before != now:
+            found.append(f"{key} {before}, now {now}")
     return found
 
 
@@ -170,7 +196,7 @@ def one(config: TrainConfig, place: tuple[int, int]) -> Run:
         model = load(outcome.model, config.run.device)
         figures = measure(model, _pictures)
     cost, where = budget(config), "cpu" if config.run.device == "cpu" else torch.cuda.get_device_name()
-    what = {"seed": place[0], "step": place[1], "config": config.digest(), "budget": asdict(cost)}
+    what = {"seed": place[0], "step": place[1], "config": settings(config), "budget": asdict(cost)}
     log = [{key: record[key] for key in ("step", "loss", "image_size", "samples_per_second")} for record in records]
     more = {"seconds": loop_seconds(log, cost.batch), "device": where, "torch": torch.__version__, "log": log}
     return what | figures | more
