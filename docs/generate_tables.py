@@ -1,4 +1,4 @@
-"""Writes the parts of README and docs that are made from the code and from benchmarks/RESULTS.md.
+"""Writes the parts of README and docs that are made from the code, benchmarks/RESULTS.md and ABLATION.md.
 
 Run: python docs/generate_tables.py. They stand between `<!-- generated: NAME -->` and `<!-- /generated -->`.
 """
@@ -7,6 +7,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from midsight.cli.models import record
@@ -15,6 +16,7 @@ from midsight.configs import MODELS
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "midsight"
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+ABLATION = ROOT / "benchmarks" / "ABLATION.md"
 MARKED = re.compile(r"<!-- generated: ([\w-]+) -->\n.*?<!-- /generated -->", re.DOTALL)
 
 
@@ -93,6 +95,15 @@ def speed() -> str:
     return f"{found[1]}\n\n{found[2].strip()}"
 
 
+def ablation(title: str) -> str:
+    """A section of benchmarks/ABLATION.md, word for word; its plots lie in docs."""
+    text = ABLATION.read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(title)}\n+(.*?)\n(?=\n## |\Z)", text, re.DOTALL | re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"{ABLATION}: expected a section {title!r}, as `python -m benchmarks.ablation` writes it")
+    return found[1].replace("](../docs/", "](").strip()
+
+
 def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Markdown."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, ("---",) * len(columns), *rows))
@@ -116,6 +127,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "layers": layers,
     "tree": tree,
     "speed": speed,
+    "ablation-steps": partial(ablation, "Step by step"),
+    "ablation-losses": partial(ablation, "Training loss"),
+    "ablation-cost": partial(ablation, "What it costs"),
+    "ablation-layers": partial(ablation, "Last layer and best layer"),
 }
 
 

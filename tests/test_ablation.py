@@ -3,6 +3,10 @@
 import io
 import json
 import math
+import multiprocessing
+import re
+import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,8 +19,8 @@ from PIL import Image
 from benchmarks.ablation import data, measure, plots, report, results, runs
 from benchmarks.ablation.__main__ import main
 from benchmarks.ablation.data import Record
-from benchmarks.ablation.steps import NUMBERS, PUBLISHED, budget, config_of, numbers
-from midsight.errors import ConfigError, InputError
+from benchmarks.ablation.steps import NUMBERS, PUBLISHED, budget, config_of, listed, numbers
+from midsight.errors import ConfigError, InputError, TrainingError
 from midsight.train.config import resolve, towers
 
 RECIPES = ("core_ablation_l14", "core_ablation_small", "core_ablation_medium")
@@ -74,11 +78,14 @@ def test_lists_of_numbers() -> None:
     assert numbers("1-3,7", NUMBERS, "--steps") == (1, 2, 3, 7)
     assert numbers(" 4,2-4 ", NUMBERS, "--steps") == (2, 3, 4)
     assert numbers("0,12", None, "--seeds") == (0, 12)
+    for text in ("1-3,7", "0", "0-1,3-4,9"):
+        assert listed(numbers(text, None, "--seeds")) == text
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("0-99999999999", "there is no|more than 1000 numbers"),
         ("0-3", "there is no 0; expected 1 to 9"),
         ("8-10", "there is no 10"),
         ("5-2", "runs backwards"),
@@ -91,7 +98,7 @@ def test_wrong_lists_are_told(text: str, message: str, capsys: pytest.CaptureFix
     with pytest.raises(ConfigError, match=message):
         numbers(text, NUMBERS, "--steps")
     assert main([f"--steps={text}", f"--out={tmp_path / 'out'}"]) == 2
-    assert message in capsys.readouterr().err
+    assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
 
 
@@ -174,7 +181,18 @@ def run(step: int, seed: int, value: float, layers: tuple[float, ...] = (0.1, 0.
     """A made-up run whose columns are all the same."""
     columns = {name: {"value": value, "chance": 0.01, "count": 200} for name in measure.COLUMNS}
     cost = json.loads(json.dumps(asdict(budget(config_of("core_ablation_small", step)))))
-    more = {"seconds": 10.0 + step, "device": "cpu", "torch": "2", "knn": {"chance": 0.05, "count": 100}}
+    cost_log = [
+        {"image_size": size, "loss": loss}
+        for size in cost["sizes"]
+        for loss in (9.0, step + size / 1000)  # the last one of a stage counts
+    ]
+    more = {
+        "log": cost_log,
+        "seconds": 10.0 + step,
+        "device": "cpu",
+        "torch": "2",
+        "knn": {"chance": 0.05, "count": 100},
+    }
     return {
         "step": step,
         "seed": seed,
@@ -198,6 +216,30 @@ def test_changes_are_paired_by_seed() -> None:
     assert found.change(1) is None
     assert change.text(sign=True) == "+2.0 ± 2.5"
     assert results.mean([0.5]).text() == "50.0"
+    assert results.mean([0.5, 0.25]).text() == "37.5 (50.0, 25.0)"  # two seeds are shown one by one
+    assert results.mean([0.5, 0.25]).point() == plots.Point(37.5, each=(50.0, 25.0))
+
+
+def test_pooled_noise_is_what_step_and_seed_leave() -> None:
+    dice = np.random.default_rng(0)
+    steps, seeds = dice.normal(0.5, 0.1, 9), dice.normal(0, 0.1, 4)
+    values = steps[:, None] + seeds + dice.normal(0, 0.01, (9, 4))
+    found = results.Results(run(step, seed, values[step - 1, seed]) for step in NUMBERS for seed in range(4))
+    design = np.zeros((36, 13))  # least squares on step and seed, the long way
+    for row, (step, seed) in enumerate(np.ndindex(9, 4)):
+        design[row, step] = design[row, 9 + seed] = 1
+    left = values.reshape(-1) - design @ np.linalg.lstsq(design, values.reshape(-1), rcond=None)[0]
+    noise = found.noise()
+    assert noise is not None
+    assert noise == (pytest.approx(math.sqrt((left**2).sum() / 24)), 24)
+    pooled = found.pooled(5)
+    assert pooled is not None
+    assert pooled.value == pytest.approx((values[4] - values[3]).mean())
+    assert pooled.half == pytest.approx(results.student(24) * noise[0] / math.sqrt(2))
+    assert results.Results([run(1, 0, 0.2), run(2, 0, 0.3)]).noise() is None
+    alone = results.Results([run(1, 0, 0.2), run(1, 1, 0.3), run(2, 0, 0.3)]).pooled(2)  # one seed has both steps
+    assert alone is not None
+    assert alone.half is None
 
 
 def test_students_distribution() -> None:
@@ -208,11 +250,11 @@ def test_students_distribution() -> None:
 
 
 def test_verdicts() -> None:
-    assert report.verdict(results.Mean(0.02, 0.01, 3), 1.1) == "as published"
-    assert report.verdict(results.Mean(-0.02, 0.01, 3), 1.1) == "**the other way**"
-    assert report.verdict(results.Mean(-0.02, 0.01, 3), -0.2) == "as published"
-    assert report.verdict(results.Mean(0.02, 0.03, 3), 1.1) == "not told apart from none"
-    assert report.verdict(results.Mean(0.02, None, 1), 1.1) == "not told apart from none"
+    assert report.verdict(results.Mean(0.02, 0.01), 1.1) == "as published"
+    assert report.verdict(results.Mean(-0.02, 0.01), 1.1) == "**the other way**"
+    assert report.verdict(results.Mean(-0.02, 0.01), -0.2) == "as published"
+    assert report.verdict(results.Mean(0.02, 0.03), 1.1) == "not told apart from none"
+    assert report.verdict(results.Mean(0.02, None), 1.1) == "not told apart from none"
 
 
 def test_the_best_layer_is_chosen_on_other_seeds() -> None:
@@ -227,7 +269,10 @@ def test_the_report_stands_beside_the_published_table(tmp_path: Path) -> None:
     lines = [run(step, seed, 0.2 + 0.01 * step + 0.001 * seed * step) for step in NUMBERS for seed in range(3)]
     file = tmp_path / "runs.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    text = report.write(tmp_path, file, "core_ablation_small", "the command").read_text()
+    (tmp_path / "note.md").write_text("On a busy machine.\n")
+    text = report.write(tmp_path, tmp_path, tmp_path, "core_ablation_small").read_text()
+    command = "python -m benchmarks.ablation --recipe core_ablation_small --steps 1-9 --seeds 0-2 --device cpu"
+    assert f"`{command}`. On a busy machine." in text
     from benchmarks.report import read_table
 
     rows = read_table(text)
@@ -236,18 +281,40 @@ def test_the_report_stands_beside_the_published_table(tmp_path: Path) -> None:
     assert (steps[1]["Published change"], steps[1]["Direction"]) == ("-0.2", "**the other way**")
     assert (steps[4]["Published change"], steps[4]["Our change"]) == ("+1.4", "+1.1 ± 0.2")
     assert steps[4]["Direction"] == "as published"
-    assert "The other way: step 2." in text
+    assert "by the pooled 95 % interval: as published: step 3, 4, 5, 6, 7, 8, 9; the other way: step 2. It" in text
+    assert "leaves out zero at step 2, 3, 4, 5, 6, 7, 8, 9. With 3 seeds that factor of Student's is 4.3." in text
+    assert "7 of 8 changes have the published sign. All seeds agree with it at step 3, 4, 5, 6, 7, 8, 9, all" in text
     assert "From step 1 to step 9: +8.8 ± 2.0 points, published +5.6." in text
-    assert "takes 62 % of the FLOPs and 109 % of the time of one resolution, at a change of +1.1 ± 0.2 points" in text
+    assert "takes 62 % of the FLOPs and 109 % of the time of one resolution (by seed 109 %, 109 %, 109 %), at a" in text
     assert "not the last one at step 1, 2, 3, 4, 5, 6, 7, 8, 9; the gain is clear of zero at step 1, 2" in text
     assert [row["Which"] for row in rows if "Which" in row] == ["layer 2 of 3 (layer_idx 1)"] * 9
     costs = [row for row in rows if "Optimiser steps" in row]
     assert {row["Optimiser steps"] for row in costs} == {"768"}
     assert costs[1]["The same of ViT-L/14"] == "0.60"
+    losses = [row for row in rows if "112 px" in row]
+    assert (losses[0]["72 px"], losses[0]["112 px"]) == ("1.07", "-")
+    assert (losses[8]["32 px"], losses[8]["112 px"]) == ("9.03", "9.11")
+    assert {row["Optimiser steps of the last stage"] for row in losses[4:]} == {"64"}
     for name in ("steps", "layers", "progressive"):
-        with Image.open(tmp_path / f"ablation_{name}.png") as image:
+        with Image.open(tmp_path / f"{name}.png") as image:
             assert len(image.convert("RGB").getcolors(1 << 20) or ()) > 50
-        assert f"(ablation_{name}.png)" in text
+        assert f"({name}.png)" in text
+    with pytest.raises(ConfigError, match=r"step 1 was not run with recipe 'core_ablation_medium': samples.*--recipe"):
+        report.write(tmp_path, tmp_path, tmp_path, "core_ablation_medium")
+
+
+def test_the_kept_report_is_that_of_the_kept_runs(tmp_path: Path) -> None:
+    places = [f"--report-to={tmp_path / 'benchmarks'}", f"--plots-to={tmp_path / 'docs' / 'ablation'}"]
+    for folder in ("benchmarks", "docs/ablation"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert main(["--recipe=core_ablation_medium", "--report", *places]) == 0
+    root = Path(report.__file__).parents[2]
+    kept = (root / "benchmarks" / "ABLATION.md").read_text()
+    assert (tmp_path / "benchmarks" / "ABLATION.md").read_text() == kept, "run: the same with --report"
+    for plot in (tmp_path / "docs" / "ablation").iterdir():
+        with Image.open(plot) as new, Image.open(root / "docs" / "ablation" / plot.name) as old:
+            assert new.size == old.size
+        assert f"(../docs/ablation/{plot.name})" in kept
 
 
 def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
@@ -256,7 +323,7 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="step 1: runs of different budgets"):
         results.Results([run(1, 0, 0.2), other])
     with pytest.raises(InputError, match="no finished runs"):
-        report.write(tmp_path, tmp_path / "none.jsonl", "r", "c")
+        report.write(tmp_path, tmp_path, tmp_path / "none", "core_ablation_small")
 
 
 def test_ticks_are_round_and_few() -> None:
@@ -269,6 +336,83 @@ def test_ticks_are_round_and_few() -> None:
 
 
 # Runs ----------------------------------------------------------------------------------------------------------------
+
+
+def test_kept_runs_can_be_gone_on_with() -> None:
+    folder = Path(report.__file__).parent / "core_ablation_medium"
+    options = runs.Options(Path("d.npz"), folder, "core_ablation_medium")
+    configs = {(seed, step): runs.configure(options, step, seed) for seed in (0, 1) for step in NUMBERS}
+    assert runs.finished(runs.Journal(folder / runs.RUNS), configs) == set(configs)
+
+
+def test_runs_outlive_new_settings_but_no_other_ones() -> None:
+    new, defaults = {"optim": {"lr": 1, "warm": 3}, "stages": [1]}, {"optim": {"lr": 2, "warm": 3}, "stages": []}
+    assert runs.differences({"optim": {"lr": 1}, "stages": [1]}, new, defaults) == []
+    assert runs.differences({"optim": {"lr": 2}, "stages": [1]}, new, defaults) == ["optim.lr 2, now 1"]
+    assert runs.differences({"optim": {"warm": 3}, "stages": [1]}, new, defaults) == ["optim.lr 2, now 1"]
+    assert runs.differences({"optim": {"lr": 1}, "stages": [2], "gone": 1}, new, defaults) == [
+        "gone 1, now None", "stages [2], now [1]",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--jobs=-1"], "--jobs -1: expected how many runs at once"),
+        (["--seconds=nan"], "--seconds nan: expected a number"),
+        (["--seconds=-1"], "--seconds -1: expected a number"),
+        (["--data={tmp}/none.npz"], "make them with --build"),
+        (["--out={tmp}/d.npz/out"], "d.npz/out: could not be made"),
+        (["--recipe=core_ablation_smal"], "core_ablation_smal"),
+    ],
+)
+def test_what_cannot_be_run_is_told_before_a_worker_starts(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data.write(tmp_path / "d.npz", data.split(emoji(1)))
+    first = [f"--data={tmp_path / 'd.npz'}", f"--out={tmp_path / 'out'}"]
+    assert main([*first, *(flag.format(tmp=tmp_path) for flag in flags)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
+def test_a_gpu_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["--device=cuda", f"--out={tmp_path / 'out'}"]) == 2
+    assert "there is no device 'cuda'" in capsys.readouterr().err
+
+
+def test_build_and_report_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--build", "--report"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def pressed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "run_all", pressed)
+    assert main([f"--out={tmp_path}"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
+    data.write(tmp_path / "d.npz", data.split(emoji(24)))
+    options = runs.Options(tmp_path / "d.npz", tmp_path / "out", steps=(1, 2), seeds=(0,), changes=TINY, jobs=1)
+
+    def kill() -> None:
+        while not multiprocessing.active_children():
+            time.sleep(0.01)
+        multiprocessing.active_children()[0].kill()
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    with pytest.raises(TrainingError, match=r"a worker died.*fewer --jobs"):
+        runs.run_all(options, lambda _: None)
+    killer.join(timeout=60)
 
 
 @pytest.mark.slow
@@ -298,7 +442,7 @@ def test_an_interrupted_list_goes_on(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert [record["image_size"] for record in line["log"]] == [16, 24, 32]
     assert lines[0]["config"] != lines[1]["config"]
     assert main([*command, "--steps=9", "--set=optim.lr=0.5"]) == 2
-    assert "was run with other settings" in capsys.readouterr().err
+    assert "was run with other settings (optim.lr 0.002, now 0.5)" in capsys.readouterr().err
     assert main([*command, "--steps=1", "--seconds=0"]) == 0  # no time: nothing is begun
     assert len(file.read_text().splitlines()) == 2
     assert main([*command, "--report", f"--report-to={tmp_path}"]) == 0

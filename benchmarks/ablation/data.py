@@ -103,14 +103,23 @@ def read(path: Path) -> Pictures:
     Raises:
         InputError: it is missing or of another kind.
     """
+    records, parts = encoded(path)
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(part.tobytes())).convert("RGB")) for part in parts])
+    return Pictures(tuple(records), torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
+
+
+def encoded(path: Path) -> tuple[list[Record], list[np.ndarray]]:
+    """The file as it is, for a look at whether it is there and sound.
+
+    Raises:
+        InputError: it is missing or of another kind.
+    """
     try:
         with np.load(path) as file:
             records = [Record(**record) for record in json.loads(file["records"].tobytes())]
-            parts = np.split(file["pictures"], file["ends"][:-1])
+            return records, np.split(file["pictures"], file["ends"][:-1])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the ablation's pictures ({error}); make them with --build") from error
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(part.tobytes())).convert("RGB")) for part in parts])
-    return Pictures(tuple(records), torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous())
 
 
 def split(rows: Sequence[tuple[Record, bytes]]) -> list[tuple[Record, bytes]]:

@@ -17,11 +17,12 @@ MARGIN = (58, 34, 14, 76)  # left, top, right, bottom of a panel, pixels
 
 @dataclass(frozen=True)
 class Point:
-    """A value with its interval."""
+    """A value with its interval, and the values that it is the mean of."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    each: tuple[float, ...] = ()
 
 
 @dataclass
@@ -33,12 +34,13 @@ class Panel:
     unit: str
     lines: Mapping[str, Sequence[Point]] = field(default_factory=dict)
     bars: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    note: str = ""  # below the names
     zero: bool = False  # the axis holds 0
 
     def span(self) -> tuple[float, float]:
         """Lowest and highest value to show, with some room."""
         points = [point for series in (*self.lines.values(), *self.bars.values()) for point in series]
-        ends = [v for p in points for v in (p.value, p.low, p.high) if v is not None]
+        ends = [v for p in points for v in (p.value, p.low, p.high, *p.each) if v is not None]
         ends += [0.0] if self.zero or self.bars else []
         low, high = min(ends), max(ends)
         room = 0.08 * (high - low) or 1.0
@@ -75,15 +77,17 @@ def _draw(panel: Panel, draw: ImageDraw.ImageDraw, left: int, width: int, height
     def y(value: float) -> float:
         return box[3] - (value - low) / (high - low) * (box[3] - box[1])
 
-    draw.text((left + width / 2, FINE * 6), panel.title, INK, _font(14), anchor="ma")
-    draw.text((left + FINE * 4, box[1] - FINE * 4), panel.unit, GREY, _font(11), anchor="ld")
+    draw.text(
+        (left + width / 2, FINE * 6), ", ".join(filter(None, (panel.title, panel.unit))), INK, _font(14), anchor="ma"
+    )
     for value in ticks(low, high):
         draw.line((box[0], y(value), box[2], y(value)), GREY if value == 0 else LIGHT, FINE)
         draw.text((box[0] - FINE * 5, y(value)), f"{value:g}", GREY, _font(11), anchor="rm")
     for place, label in enumerate(panel.labels):
         draw.text((x(place), box[3] + FINE * 5), label, GREY, _font(11), anchor="ma")
     names = _bars(panel, draw, slot, x, y) + _lines(panel, draw, len(panel.bars), x, y)
-    _legend(draw, names, box[0], height - FINE * 50, width - margins[0])
+    end = _legend(draw, names, box[0], height - FINE * 50, width - margins[0])
+    draw.text((box[0], end + FINE * 5), panel.note, GREY, _font(11), anchor="lm")
 
 
 def _bars(
@@ -99,6 +103,7 @@ def _bars(
             top, bottom = sorted((y(point.value), y(0)))
             draw.rectangle((middle - 0.45 * part * slot, top, middle + 0.45 * part * slot, bottom), colour)
             _interval(draw, point, middle, y, INK)
+            _dots(draw, point, middle, y, INK)
     return names
 
 
@@ -113,6 +118,7 @@ def _lines(
         draw.line(places, colour, 2 * FINE, joint="curve")
         for (across, down), point in zip(places, points, strict=True):
             _interval(draw, point, across, y, colour)
+            _dots(draw, point, across, y, colour)
             radius = 3 * FINE
             draw.ellipse((across - radius, down - radius, across + radius, down + radius), colour)
     return names
@@ -126,7 +132,18 @@ def _interval(draw: ImageDraw.ImageDraw, point: Point, middle: float, y: Callabl
         draw.line((middle - 3 * FINE, y(end), middle + 3 * FINE, y(end)), colour, FINE + 1)
 
 
-def _legend(draw: ImageDraw.ImageDraw, names: Sequence[tuple[str, str]], left: float, top: float, width: float) -> None:
+def _dots(draw: ImageDraw.ImageDraw, point: Point, middle: float, y: Callable[[float], float], colour: str) -> None:
+    """The single values; one alone is the value itself."""
+    radius = 2.2 * FINE
+    for value in point.each if len(point.each) > 1 else ():
+        place = (middle - radius, y(value) - radius, middle + radius, y(value) + radius)
+        draw.ellipse(place, "white", colour, FINE)
+
+
+def _legend(
+    draw: ImageDraw.ImageDraw, names: Sequence[tuple[str, str]], left: float, top: float, width: float
+) -> float:
+    """Draws the names in rows; where the next row would begin."""
     across, down = left, top
     for name, colour in names:
         wide = draw.textlength(name, _font(11)) + 26 * FINE
@@ -135,6 +152,7 @@ def _legend(draw: ImageDraw.ImageDraw, names: Sequence[tuple[str, str]], left: f
         draw.rectangle((across, down, across + 10 * FINE, down + 10 * FINE), colour)
         draw.text((across + 14 * FINE, down + 5 * FINE), name, INK, _font(11), anchor="lm")
         across += wide
+    return down + 15 * FINE
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

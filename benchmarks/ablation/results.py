@@ -1,12 +1,13 @@
 """Finished runs as means with intervals.
 
 A mean over seeds has a Student interval of 95 %. A change against the step before is paired by seed: the interval is
-of the mean of the differences.
+of the mean of the differences. With two seeds that interval knows one difference of noise and is nearly useless, so
+seeds stand beside it one by one, and `Results.pooled` takes the noise from all steps together.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -17,6 +18,7 @@ from benchmarks.ablation.plots import Point
 from midsight.errors import InputError
 
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)  # 97.5 %, 1 to 10 degrees of freedom
+FEW = 3  # with fewer seeds, they are shown one by one in place of an interval
 
 Run = dict[str, Any]  # one line of the file
 
@@ -27,7 +29,11 @@ class Mean:
 
     value: float
     half: float | None
-    seeds: int
+    each: tuple[float, ...] = ()  # by seed
+
+    @property
+    def seeds(self) -> int:
+        return len(self.each)
 
     @property
     def sure(self) -> bool:
@@ -35,21 +41,25 @@ class Mean:
         return self.half is not None and abs(self.value) > self.half
 
     def text(self, sign: bool = False) -> str:
-        """Percent, as a table has it."""
-        value = f"{100 * self.value:+.1f}" if sign else f"{100 * self.value:.1f}"
-        return value if self.half is None else f"{value} ± {100 * self.half:.1f}"
+        """Percent, as a table has it: with the interval, or with the seeds where they are few."""
+        value, *each = (f"{100 * v:{'+' if sign else ''}.1f}" for v in (self.value, *self.each))
+        if self.half is None:
+            return value
+        return f"{value} ({', '.join(each)})" if self.seeds < FEW else f"{value} ± {100 * self.half:.1f}"
 
-    def point(self) -> Point:
-        """Percent, as a plot has it."""
-        ends = (None, None) if self.half is None else (self.value - self.half, self.value + self.half)
-        return Point(100 * self.value, *(None if end is None else 100 * end for end in ends))
+    def point(self, pooled: bool = False) -> Point:
+        """Percent, as a plot has it. The interval is left out where it comes of a `FEW` seeds and is not pooled."""
+        each = tuple(100 * v for v in self.each)
+        if self.half is None or (self.seeds < FEW and not pooled):
+            return Point(100 * self.value, each=each)
+        return Point(100 * self.value, 100 * (self.value - self.half), 100 * (self.value + self.half), each)
 
 
 def mean(values: Sequence[float]) -> Mean:
     """Student's interval of a mean."""
     count = len(values)
     half = student(count - 1) * float(np.std(values, ddof=1)) / math.sqrt(count) if count > 1 else None
-    return Mean(float(np.mean(values)), half, count)
+    return Mean(float(np.mean(values)), half, tuple(values))
 
 
 def student(freedom: int) -> float:
@@ -101,6 +111,26 @@ class Results:
 
         return mean([value(step, seed) - value(step - 1, seed) for seed in seeds]) if seeds else None
 
+    def noise(self) -> tuple[float, int] | None:
+        """Deviation of a run's average once step and seed are taken off, with its degrees of freedom.
+
+        Every step counts as equally noisy. None where fewer than two seeds have all steps.
+        """
+        seeds = [s for s in sorted({seed for _, seed in self.runs}) if all((n, s) in self.runs for n in self.steps)]
+        freedom = (len(seeds) - 1) * (len(self.steps) - 1)
+        if freedom < 1:
+            return None
+        found = np.array([[average_of(self.runs[step, seed]) for seed in seeds] for step in self.steps])
+        left = found - found.mean(axis=0) - found.mean(axis=1, keepdims=True) + found.mean()
+        return math.sqrt(float((left**2).sum()) / freedom), freedom
+
+    def pooled(self, step: int) -> Mean | None:
+        """The change against the step before, with an interval from the noise of all steps."""
+        change, noise = self.change(step), self.noise()
+        if change is None or noise is None:
+            return change
+        return replace(change, half=student(noise[1]) * noise[0] * math.sqrt(2 / change.seeds))
+
     def between(self, first: int, last: int) -> Mean | None:
         """Change of the average from one step to another, over the seeds that both have."""
         seeds = [seed for of, seed in sorted(self.runs) if of == last and (first, seed) in self.runs]
@@ -122,6 +152,17 @@ class Results:
             others = [other["layers"] for other in runs if other is not run] or [run["layers"]]
             gains.append(run["layers"][int(np.mean(others, axis=0).argmax())] - run["layers"][-1])
         return mean(gains)
+
+    def ratio(self, first: int, last: int) -> Mean | None:
+        """Training time of one step over that of another, by seed."""
+        seeds = [seed for of, seed in sorted(self.runs) if of == last and (first, seed) in self.runs]
+        pairs = [(self.runs[first, seed]["seconds"], self.runs[last, seed]["seconds"]) for seed in seeds]
+        return mean([b / a for a, b in pairs]) if pairs else None
+
+    def losses(self, step: int) -> dict[int, float]:
+        """Training loss at the end of each stage, by its resolution; a mean over the seeds."""
+        ends = [{line["image_size"]: line["loss"] for line in run["log"]} for run in self.of(step)]
+        return {size: float(np.mean([end[size] for end in ends])) for size in ends[0]}
 
     def seconds(self, step: int) -> float:
         """Median training time."""

@@ -1,23 +1,26 @@
 """Runs of the ablation: a list that can be stopped and gone on with, each run in one of several worker processes."""
 
+import json
 import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.ablation.data import Pictures, read
+from benchmarks.ablation.data import Pictures, encoded, read
 from benchmarks.ablation.measure import measure
 from benchmarks.ablation.steps import budget, config_of
 from midsight import pe
+from midsight.api.loading import pick_device
 from midsight.checkpoints import open_pretrained
-from midsight.errors import ConfigError, TrainingError
+from midsight.errors import ConfigError, OutputError, TrainingError
 from midsight.files import Journal, available_cpus
 from midsight.train.config import TrainConfig, resolve
 from midsight.train.core import train_core
@@ -26,6 +29,7 @@ RUNS = "runs.jsonl"
 GPU_JOBS = 8  # of small towers on one GPU, each of which is bound by launches
 
 Run = dict[str, Any]  # one line of the file
+Settings = dict[str, Any]  # a recipe as JSON has it
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ class Options:
     device: str = "cpu"
     jobs: int = 0  # 0: one for each CPU, or GPU_JOBS
     seconds: float = float("inf")  # no run starts after so many
+
+    def __post_init__(self) -> None:
+        if self.jobs < 0:
+            raise ConfigError(f"--jobs {self.jobs}: expected how many runs at once, or 0 to go by the machine")
+        if not self.seconds >= 0:
+            raise ConfigError(f"--seconds {self.seconds:g}: expected a number from 0 on")
 
     @property
     def workers(self) -> int:
@@ -58,11 +68,18 @@ def run_all(options: Options, tell: Callable[[Run | str], None]) -> int:
         How many failed.
 
     Raises:
-        ConfigError: the folder holds runs of other settings, or a recipe that cannot be.
+        ConfigError: the folder holds runs of other settings, a recipe that cannot be, or a device that is not there.
         InputError: no data.
+        OutputError: the folder cannot be made.
+        TrainingError: a worker died.
     """
+    pick_device(options.device)
     configs = {(seed, step): configure(options, step, seed) for seed in options.seeds for step in options.steps}
-    options.out.mkdir(parents=True, exist_ok=True)
+    encoded(options.data)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{options.out}: could not be made ({error.strerror or error})") from error
     with Journal(options.out / RUNS) as journal:
         done = finished(journal, configs)
         waiting = [place for place in sorted(configs) if place not in done]
@@ -91,12 +108,36 @@ def finished(lines: Iterator[Run] | Journal, configs: dict[tuple[int, int], Trai
     found = set()
     for line in lines:
         place = (line["seed"], line["step"])
-        if place in configs and line["config"] != configs[place].digest():
+        if place in configs and (other := differences(line["config"], settings(configs[place]), DEFAULTS)):
             raise ConfigError(
-                f"step {place[1]}, seed {place[0]} was run with other settings ({line['config']}, now "
-                f"{configs[place].digest()}); name another --out"
+                f"step {place[1]}, seed {place[0]} was run with other settings ({'; '.join(other)}); name another --out"
             )
         found.add(place)
+    return found
+
+
+def settings(config: TrainConfig) -> Settings:
+    """What decides the weights, as JSON has it; which settings those are, `TrainConfig.digest` says, too."""
+    values: Settings = json.loads(json.dumps(asdict(config)))
+    del values["run"], values["data"]["micro_batch"], values["data"]["workers"], values["data"]["source"]
+    return values
+
+
+DEFAULTS = settings(TrainConfig())
+
+
+def differences(old: Settings, new: Settings, defaults: Settings) -> list[str]:
+    """Settings that differ. One that `old` does not know yet counts as its default: runs outlive new settings."""
+    found = []
+    for key in sorted({*old, *new}):
+        default = defaults.get(key)
+        before, now = old.get(key, default), new.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += [
+                f"{key}.{told}" for told in differences(before, now, default if isinstance(default, dict) else {})
+            ]
+        elif before != now:
+            found.append(f"{key} {before}, now {now}")
     return found
 
 
@@ -118,6 +159,11 @@ def _in_workers(options: Options, jobs: Sequence[tuple[TrainConfig, tuple[int, i
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 seed, step = running.pop(future)
                 error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise TrainingError(
+                        "a worker died, as it does for want of memory; finished runs are kept, and the same command "
+                        "goes on with them. Try fewer --jobs."
+                    )
                 yield f"step {step}, seed {seed}: {type(error).__name__}: {error}" if error else future.result()
 
 
@@ -150,7 +196,7 @@ def one(config: TrainConfig, place: tuple[int, int]) -> Run:
         model = load(outcome.model, config.run.device)
         figures = measure(model, _pictures)
     cost, where = budget(config), "cpu" if config.run.device == "cpu" else torch.cuda.get_device_name()
-    what = {"seed": place[0], "step": place[1], "config": config.digest(), "budget": asdict(cost)}
+    what = {"seed": place[0], "step": place[1], "config": settings(config), "budget": asdict(cost)}
     log = [{key: record[key] for key in ("step", "loss", "image_size", "samples_per_second")} for record in records]
     more = {"seconds": loop_seconds(log, cost.batch), "device": where, "torch": torch.__version__, "log": log}
     return what | figures | more

@@ -35,6 +35,7 @@ PUBLISHED = (
     Step(9, "mask regularisation", 80.9, (81.3, 75.3, 80.9, 82.8, 93.8, 71.2)),
 )
 NUMBERS = tuple(step.number for step in PUBLISHED)
+MOST = 1000  # numbers in a range of the command line
 
 
 def config_of(recipe: str, step: int, seed: int = 0, changes: Sequence[str] = ()) -> TrainConfig:
@@ -69,6 +70,17 @@ def budget(config: TrainConfig) -> Budget:
     return Budget(sizes, samples, batch, total_steps(config), flops)
 
 
+def listed(found: Sequence[int]) -> str:
+    """Numbers as `numbers` reads them: 1-3,7."""
+    parts: list[list[int]] = []
+    for number in sorted(set(found)):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+
+
 def numbers(text: str, known: Sequence[int] | None, option: str) -> tuple[int, ...]:
     """ "1-3,7" as (1, 2, 3, 7), each once, in order.
 
@@ -87,6 +99,8 @@ def numbers(text: str, known: Sequence[int] | None, option: str) -> tuple[int, .
             raise ConfigError(f"{option} {text!r}: expected numbers such as 1-9 or 0,2,5") from error
         if ends[0] > ends[1]:
             raise ConfigError(f"{option} {text!r}: {part.strip()!r} runs backwards")
+        if ends[1] - ends[0] >= MOST:
+            raise ConfigError(f"{option} {text!r}: {part.strip()!r} is more than {MOST} numbers")
         found.update(range(ends[0], ends[1] + 1))
     if known is not None and (wrong := sorted(found - set(known))):
         raise ConfigError(f"{option} {text!r}: there is no {wrong[0]}; expected {known[0]} to {known[-1]}")

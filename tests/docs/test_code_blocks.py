@@ -10,6 +10,7 @@ PAGES = [sandbox.ROOT / "README.md", *sorted((sandbox.ROOT / "docs").glob("*.md"
 SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("README.md", "not run", "make demo   # classify, compare and show the shipped media; writes demo/index.html"),
     ("README.md", "without CUDA", "import torch"),
+    ("ablation.md", "not run", "python -m benchmarks.ablation --build"),
 }
 DRAWINGS = {("architecture.md", "path, bytes, PIL image, array, tensor          labels")}  # shown, printed by nothing
 

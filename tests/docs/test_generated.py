@@ -1,4 +1,4 @@
-"""The generated parts of README and docs are what the code and benchmarks/RESULTS.md say now."""
+"""The generated parts of README and docs are what the code and the files in benchmarks say now."""
 
 import runpy
 from pathlib import Path
@@ -37,6 +37,19 @@ def test_stale_parts_are_replaced_and_the_rest_is_left() -> None:
     assert new.endswith("```\n<!-- /generated -->\nafter\n")
     assert "old" not in new
     assert SCRIPT["with_parts"](new) == new
+
+
+def test_sections_of_the_ablation_are_copied_with_plots_that_are_there() -> None:
+    report = (ROOT / "benchmarks" / "ABLATION.md").read_text(encoding="utf-8")
+    for title in ("Step by step", "Training loss", "What it costs", "Last layer and best layer"):
+        lines = SCRIPT["ablation"](title).splitlines()
+        assert len([line for line in lines if line.startswith("| ")]) >= 11  # head, rule, nine steps
+        for line in lines:
+            plot = line.startswith("![")
+            assert line.replace("](", "](../docs/") in report.splitlines() if plot else line in report.splitlines()
+            assert not plot or (ROOT / "docs" / line[line.index("](") + 2 : -1]).is_file()
+    with pytest.raises(SystemExit, match="expected a section 'None'"):
+        SCRIPT["ablation"]("None")
 
 
 def test_speed_is_copied_word_for_word() -> None:
