@@ -1,10 +1,14 @@
-"""The tower's pooling, fitted on mean-pooled trunk features before any block is trained: seconds instead of hours.
+"""The tower's pooling learns drawings on mean-pooled trunk features: seconds instead of hours, and no block yet.
 
 While the blocks are the identity and attention is even, the tower's embedding is a function of the mean-pooled trunk
-features alone, and so is the trunk's answer. Every feature vector thus has an exact label, also one that no picture
-gave: features pushed towards a class practise the classes that the few photographs never show.
+features alone. What knows photographs stays as it starts: the linear map and the hidden units of the thousand classes.
+The spare hidden units of the pooling's MLP learn the names of drawings, and are held silent on photographs, also on
+features pushed towards a class, which stand for what the few photographs never show. Trained as a whole on these
+pictures, the head lost a third of its agreement with the classifier on photographs that it had not seen.
 """
 
+import copy
+import functools
 import logging
 from dataclasses import dataclass
 
@@ -24,16 +28,15 @@ log = logging.getLogger(__name__)
 class HeadConfig:
     """The fit; none of it is published."""
 
-    steps: int = 3000
+    steps: int = 1200
     batch: int = 512
-    lr: float = 1e-4
+    lr: float = 5e-4
     pushed: float = 0.5  # share of photographs pushed towards a class
-    likeness: float = 10.0  # weight of one minus the cosine to the teacher's place,
-    ranking: float = 1.0  # of the ranks of texts for each photograph,
-    drawings: float = 0.5  # of the captions of drawings among others
-    texts: int = 1024  # texts a step that are ranked
-    scale: float = 100.0  # of their logits
-    caption_scale: float = 40.0  # of the captions'
+    anchor: float = 40.0  # weight of staying where photographs are, one minus the cosine,
+    drawings: float = 1.0  # beside the names of drawings among others
+    texts: int = 1024  # texts a step that these stand among
+    scale: float = 40.0  # of their logits
+    quiet: float = -1.0  # bias of the spare units at the start
 
 
 class Pusher:
@@ -71,67 +74,81 @@ def embed_pooled(tower: VisionTransformer, pooled: Tensor) -> Tensor:
 def fit_head(
     config: HeadConfig, tower: VisionTransformer, trunk: Trunk, words: Vocabulary, features: Features, seed: int
 ) -> None:
-    """Train what is linear or pointwise behind the stem, in place."""
-    torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed)
+    """Train the spare hidden units of the pooling's MLP, in place.
 
-    batches = _Batches(config, trunk, words, features, generator)
-    pusher = Pusher(trunk, features.pooled[features.drawings < 0])
-    pool = tower.attn_pool
-    modules = (tower.conv1, pool.layernorm, pool.mlp)
-    trained = [p for module in modules for p in module.parameters()] + [tower.proj, pool.attn.out_proj.bias]
-    optimiser = torch.optim.AdamW(trained, config.lr, betas=(0.9, 0.98), weight_decay=0.0)
+    Args:
+        features: of the training pictures; both photographs and drawings must be among them.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    batches = _Batches(config, trunk, words, features, tower, generator)
+    spare = _wake_spare_units(tower, len(trunk.bias), config.quiet, generator)
+    optimiser = torch.optim.AdamW(spare, config.lr, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps, pct_start=0.05)
     for step in range(config.steps):
-        parts = batches.losses(tower, pusher)
+        parts = batches.losses(tower)
         optimiser.zero_grad()
         sum(parts.values()).backward()  # type: ignore[union-attr]
         optimiser.step()
         schedule.step()
-        if step % 200 == 0 or step == config.steps - 1:
+        if step % 100 == 0 or step == config.steps - 1:
             log.info("head %d: %s", step, ", ".join(f"{key} {value.item():.3f}" for key, value in parts.items()))
+
+
+def _wake_spare_units(tower: VisionTransformer, classes: int, quiet: float, generator: torch.Generator) -> list[Tensor]:
+    """Small random weights for the units behind the classes; only these get gradients."""
+    first, last = tower.attn_pool.mlp.c_fc, tower.attn_pool.mlp.c_proj
+    tower.requires_grad_(False)
+    with torch.no_grad():
+        first.weight[classes:] = torch.randn(first.weight[classes:].shape, generator=generator) * 0.05
+        first.bias[classes:] = quiet
+        last.weight[:, classes:] = torch.randn(last.weight[:, classes:].shape, generator=generator) * 0.01
+    spare = (torch.arange(len(first.bias)) >= classes).float()
+    for parameter, mask in ((first.weight, spare[:, None]), (first.bias, spare), (last.weight, spare)):
+        parameter.requires_grad_(True)
+        parameter.register_hook(functools.partial(torch.mul, mask))
+    return [first.weight, first.bias, last.weight]
 
 
 class _Batches:
     """Draws features with their labels, and weighs the losses."""
 
     def __init__(
-        self, config: HeadConfig, trunk: Trunk, words: Vocabulary, features: Features, generator: torch.Generator
+        self,
+        config: HeadConfig,
+        trunk: Trunk,
+        words: Vocabulary,
+        features: Features,
+        tower: VisionTransformer,
+        generator: torch.Generator,
     ) -> None:
-        self.config, self.trunk, self.words, self.features, self.generator = config, trunk, words, features, generator
-        self.rows = {kind: mask.nonzero()[:, 0] for kind, mask in self._kinds().items()}
+        self.config, self.words, self.features, self.generator = config, words, features, generator
+        self.photographs = (features.drawings < 0).nonzero()[:, 0]
+        self.drawings = (features.drawings >= 0).nonzero()[:, 0]
         self.captions = torch.tensor(sorted({row for rows in words.captions for row in rows}))
+        self.pusher = Pusher(trunk, features.pooled[self.photographs])
+        self.start = copy.deepcopy(tower).requires_grad_(False)
 
-    def _kinds(self) -> dict[str, Tensor]:
-        return {"photographs": self.features.drawings < 0, "drawings": self.features.drawings >= 0}
-
-    def losses(self, tower: VisionTransformer, pusher: Pusher) -> dict[str, Tensor]:
+    def losses(self, tower: VisionTransformer) -> dict[str, Tensor]:
+        """Weighted, of half a batch each."""
         half = self.config.batch // 2
-        return self._photographs(tower, pusher, half) | self._drawings(tower, half)
+        return {"anchor": self._photographs(tower, half), "drawings": self._drawings(tower, half)}
 
-    def _photographs(self, tower: VisionTransformer, pusher: Pusher, count: int) -> dict[str, Tensor]:
-        config, words = self.config, self.words
-        pooled = self.features.pooled[self._draw(self.rows["photographs"], count)]
-        pushed = int(count * config.pushed)
-        pooled = torch.cat((pusher(pooled[:pushed], self.generator), pooled[pushed:]))
-        wanted = words.words.image(self.trunk.logits(pooled).softmax(-1))
-        found = embed_pooled(tower, pooled)
-        texts = words.targets[torch.randint(words.names, (config.texts,), generator=self.generator)].float()
-        ranks, goal = ((config.scale * x @ texts.T).log_softmax(-1) for x in (found, wanted))
-        return {
-            "likeness": config.likeness * (1 - (found * wanted).sum(-1)).mean(),
-            "ranking": config.ranking * F.kl_div(ranks, goal, reduction="batchmean", log_target=True),
-        }
+    def _photographs(self, tower: VisionTransformer, count: int) -> Tensor:
+        pooled = self.features.pooled[self._draw(self.photographs, count)]
+        pushed = int(count * self.config.pushed)
+        pooled = torch.cat((self.pusher(pooled[:pushed], self.generator), pooled[pushed:]))
+        likeness = (embed_pooled(tower, pooled) * embed_pooled(self.start, pooled)).sum(-1)
+        return self.config.anchor * (1 - likeness).mean()
 
-    def _drawings(self, tower: VisionTransformer, count: int) -> dict[str, Tensor]:
+    def _drawings(self, tower: VisionTransformer, count: int) -> Tensor:
         """Each drawing's name among the names of the others and more."""
         config, words = self.config, self.words
-        rows = self._draw(self.rows["drawings"], count)
+        rows = self._draw(self.drawings, count)
         found = embed_pooled(tower, self.features.pooled[rows])
         own = torch.tensor([words.captions[drawing][0] for drawing in self.features.drawings[rows].tolist()])
         texts = torch.cat((own, self._draw(self.captions, config.texts))).unique()
-        logits = config.caption_scale * found @ words.targets[texts].float().T
-        return {"drawings": config.drawings * F.cross_entropy(logits, torch.searchsorted(texts, own))}
+        logits = config.scale * found @ words.targets[texts].float().T
+        return config.drawings * F.cross_entropy(logits, torch.searchsorted(texts, own))
 
     def _draw(self, pool: Tensor, count: int) -> Tensor:
         return pool[torch.randint(len(pool), (count,), generator=self.generator)]

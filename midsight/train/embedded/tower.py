@@ -20,7 +20,7 @@ from midsight.train.embedded.trunk import Trunk
 from midsight.train.embedded.words import Words
 
 _RESIDUAL = 0.05  # spread of the linear part, small beside the places that are added to it
-_BEST, _TAIL, _TOP = 5.0, 20, 8.0  # answer of the likeliest class; the class that hardly answers; gain between them
+_BEST, _TAIL, _TOP = 8.0, 20, 14.0  # answer of the likeliest class; the class that hardly answers; gain between them
 
 
 @dataclass(frozen=True)
