@@ -110,32 +110,35 @@ def fitted(
     return vision
 
 
-def test_the_fit_comes_nearer_to_the_classifier_and_to_captions(
-    words: vocabulary.Vocabulary, features: Features
-) -> None:
-    before, after, net = new(words), fitted(words, features), small.trunk()
-    wanted = words.words.image(net.logits(features.pooled).softmax(-1))
+def test_drawings_are_learnt_and_photographs_stay(words: vocabulary.Vocabulary, features: Features) -> None:
+    config = replace(CONFIG, steps=300, lr=3e-3)
+    before, after = new(words), fitted(words, features, config)
     photographs = features.drawings < 0
     with torch.inference_mode():
         first, last = (head.embed_pooled(vision, features.pooled) for vision in (before, after))
-    apart = [float(1 - (found * wanted).sum(-1)[photographs].mean()) for found in (first, last)]
-    assert apart[1] < 0.7 * apart[0]
-    captions = words.targets[[rows[0] for rows in words.captions]]
+    captions = words.targets[[rows[0] for rows in words.captions]].float()
     right = [(f[~photographs] @ captions.T).argmax(1) == features.drawings[~photographs] for f in (first, last)]
-    assert right[1].float().mean() > right[0].float().mean() + 0.2
+    assert right[1].float().mean() > right[0].float().mean() + 0.1
+    moved = 1 - (first * last).sum(-1)
+    assert moved[photographs].mean() < moved[~photographs].mean() / 2
 
 
-def test_the_fit_trains_what_stands_behind_the_stem_alone(words: vocabulary.Vocabulary, features: Features) -> None:
-    vision = new(words, layer_scale=0.1)
+def test_only_spare_units_change(words: vocabulary.Vocabulary, features: Features) -> None:
+    vision, net = new(words, layer_scale=0.1), small.trunk()
     start = {key: value.clone() for key, value in vision.state_dict().items()}
-    head.fit_head(replace(CONFIG, steps=3), vision, small.trunk(), words, features, 0)
+    head.fit_head(replace(CONFIG, steps=3), vision, net, words, features, 0)
     changed = {key for key, value in vision.state_dict().items() if not torch.equal(value, start[key])}
-    pool = {f"attn_pool.{name}" for name in ("attn.out_proj.bias", "layernorm.weight", "layernorm.bias")}
-    mlp = {f"attn_pool.mlp.{layer}.{kind}" for layer in ("c_fc", "c_proj") for kind in ("weight", "bias")}
-    assert changed == {"conv1.weight", "proj"} | pool | mlp
+    mlp = {f"attn_pool.mlp.{name}" for name in ("c_fc.weight", "c_fc.bias", "c_proj.weight")}
+    assert changed == mlp
+    classes, now = len(net.bias), vision.state_dict()
+    for name in ("c_fc.weight", "c_fc.bias"):
+        assert torch.equal(now[f"attn_pool.mlp.{name}"][:classes], start[f"attn_pool.mlp.{name}"][:classes])
+    kept = "attn_pool.mlp.c_proj.weight"
+    assert torch.equal(now[kept][:, :classes], start[kept][:, :classes])
 
 
 def test_the_seed_decides_the_fit(words: vocabulary.Vocabulary, features: Features) -> None:
-    one, same, other = (fitted(words, features, replace(CONFIG, steps=3), seed).proj for seed in (0, 0, 1))
+    fits = [fitted(words, features, replace(CONFIG, steps=3), seed) for seed in (0, 0, 1)]
+    one, same, other = (fit.attn_pool.mlp.get_parameter("c_fc.weight") for fit in fits)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
