@@ -15,6 +15,7 @@ from midsight.evaluate.open_moji import Figure
 from midsight.files import atomic_write
 from midsight.train.embedded.recipe import Recipe
 
+CURVES = "curves.png"  # beside the card
 RESULTS, AFTER = "<!-- results -->", "<!-- end of results -->"
 TEMPLATE = files("midsight.train.embedded") / "card.md"
 

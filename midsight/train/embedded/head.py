@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midsight.pe import VisionTransformer
+from midsight.train.embedded.curves import Report
 from midsight.train.embedded.features import Features
 from midsight.train.embedded.trunk import Trunk
 from midsight.train.embedded.vocabulary import Vocabulary
@@ -72,12 +73,19 @@ def embed_pooled(tower: VisionTransformer, pooled: Tensor) -> Tensor:
 
 
 def fit_head(
-    config: HeadConfig, tower: VisionTransformer, trunk: Trunk, words: Vocabulary, features: Features, seed: int
+    config: HeadConfig,
+    tower: VisionTransformer,
+    trunk: Trunk,
+    words: Vocabulary,
+    features: Features,
+    seed: int,
+    report: Report | None = None,
 ) -> None:
     """Train the spare hidden units of the pooling's MLP, in place.
 
     Args:
         features: of the training pictures; both photographs and drawings must be among them.
+        report: called with the losses of every hundredth step.
     """
     generator = torch.Generator().manual_seed(seed)
     batches = _Batches(config, trunk, words, features, tower, generator)
@@ -92,6 +100,8 @@ def fit_head(
         schedule.step()
         if step % 100 == 0 or step == config.steps - 1:
             log.info("head %d: %s", step, ", ".join(f"{key} {value.item():.3f}" for key, value in parts.items()))
+            if report is not None:
+                report({"step": step, **{key: value.item() for key, value in parts.items()}})
 
 
 def _wake_spare_units(tower: VisionTransformer, classes: int, quiet: float, generator: torch.Generator) -> list[Tensor]:

@@ -22,7 +22,7 @@ from midsight.errors import TrainingError
 from midsight.pe import CLIP, TextTransformer, VisionTransformer
 from midsight.train.config import read_recipe
 from midsight.train.core import train_core
-from midsight.train.embedded import card, features, head, texts, tower, trunk, vocabulary
+from midsight.train.embedded import card, curves, features, head, texts, tower, trunk, vocabulary
 from midsight.train.embedded.recipe import Recipe
 from midsight.train.embedded.samples import write_samples
 from midsight.train.embedded.sentences import SentenceEncoder
@@ -67,6 +67,7 @@ def train(config: Recipe, work: Path, out: Path, device: str = "cpu", workers: i
     if config.vision:
         vision.load_state_dict(_vision(config, material, vision, text, work, workers))
     save(config, material, vision, text, out)
+    curves.draw(out / card.CURVES, {"Text tower": work / "text.jsonl", "Spare units": work / "head.jsonl"})
     card.write(out, config, packaged.photographs(root), packaged.furniture(root))
 
 
@@ -92,7 +93,7 @@ def _text_tower(config: Recipe, work: Path, words: vocabulary.Vocabulary, device
     texts.start_table(model, SentenceEncoder(work / "data")(spelled), config.text.table_std)
     pools = (_flat(words.class_names), words.broad, _flat(words.captions))
     data = texts.material(tokenizer, words.texts, words.targets, words.words.classes, pools, config.text.longest)
-    return texts.train_text(config.text, model, data.to(device), config.seed)
+    return texts.train_text(config.text, model, data.to(device), config.seed, curves.recorder(work / "text.jsonl"))
 
 
 def _flat(groups: list[list[int]]) -> Tensor:
@@ -105,7 +106,8 @@ def _head(config: Recipe, material: Material, work: Path) -> VisionTransformer:
     vision = tower.new_tower(
         config.tower, material.vocabulary.words, material.trunk, seen.pooled[seen.drawings < 0], config.mixture.size
     )
-    head.fit_head(config.head, vision, material.trunk, material.vocabulary, seen, config.seed)
+    report = curves.recorder(work / "head.jsonl")
+    head.fit_head(config.head, vision, material.trunk, material.vocabulary, seen, config.seed, report)
     return vision.eval()
 
 

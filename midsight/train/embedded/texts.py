@@ -17,6 +17,7 @@ from midsight.configs import PETextConfig
 from midsight.errors import ConfigError
 from midsight.pe import TextTransformer
 from midsight.tasks.templates import get_templates
+from midsight.train.embedded.curves import Report
 from midsight.transforms.tokenizer import END_ID, START_ID, TextTokenizer
 
 PLAIN = (
@@ -172,8 +173,14 @@ class TextBatches:
         return torch.randint(below, (count,), generator=self.generator, device=self.device)
 
 
-def train_text(config: TextConfig, tower: TextTransformer, data: Material, seed: int) -> TextTransformer:
-    """Distil, on the device that `data` is on: each text to its place, and texts ranked as there for any picture."""
+def train_text(
+    config: TextConfig, tower: TextTransformer, data: Material, seed: int, report: Report | None = None
+) -> TextTransformer:
+    """Distil, on the device that `data` is on: each text to its place, and texts ranked as there for any picture.
+
+    Args:
+        report: called with the losses of every hundredth step.
+    """
     tower = tower.to(data.tokens.device).train()
     batches = TextBatches(config, data, seed)
     decayed = [p for p in tower.parameters() if p.ndim > 1]
@@ -197,6 +204,8 @@ def train_text(config: TextConfig, tower: TextTransformer, data: Material, seed:
         if step % 100 == 0 or step == config.steps - 1:
             spent = time.perf_counter() - start
             log.info("text %d: 1 - cosine %.4f, ranking %.4f, %.0f s", step, cosine.item(), ranking.item(), spent)
+            if report is not None:
+                report({"step": step, "1 - cosine": cosine.item(), "ranking": ranking.item()})
     return tower.eval().cpu()
 
 
