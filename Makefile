@@ -22,7 +22,7 @@ unit: .venv/.dev ffmpeg egl
 
 # torchcodec brings no FFmpeg of its own; PyAV, the default decoder, does.
 ffmpeg: .venv/.dev
-	@test "$$MIDSIGHT_WITHOUT_TORCHCODEC" = 1 || $(BIN)/python -c 'import torchcodec' 2>/dev/null || \
+	@test "$$MIDSIGHT_WITHOUT_TORCHCODEC" = 1 || $(BIN)/python -c 'from midsight.video import torchcodec; torchcodec.check()' 2>/dev/null || \
 	{ apt-get update -qq && apt-get install -y -qq ffmpeg; } || \
 	{ echo "Install FFmpeg's libraries, or set MIDSIGHT_WITHOUT_TORCHCODEC=1 to test without torchcodec." >&2; exit 1; }
 

@@ -4,6 +4,8 @@ import io
 import itertools
 import os
 import random
+import sys
+import types
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -382,6 +384,25 @@ def test_what_torchcodec_cannot_do_goes_to_pyav(name: str) -> None:
     torchcodec_must_load()
     clip = video.sample_frames(MEDIA / name, 8, backend="torchcodec")
     assert_true(clip, MEDIA / name)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_torchcodec_without_ffmpeg_is_told(late: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its libraries may be looked for at the import or at the first use."""
+
+    class Decoder:
+        def __init__(self, source: object) -> None:
+            raise RuntimeError("Could not load libtorchcodec. Likely causes: FFmpeg" if late else "Invalid data")
+
+    monkeypatch.setitem(sys.modules, "torchcodec", types.ModuleType("torchcodec"))
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", types.ModuleType("torchcodec.decoders"))
+    if late:
+        sys.modules["torchcodec.decoders"].VideoDecoder = Decoder  # type: ignore[attr-defined]
+    found = torchcodec._decoder_class.__wrapped__()
+    assert isinstance(found, RuntimeError if late else ImportError)
+    if not late:
+        sys.modules["torchcodec.decoders"].VideoDecoder = Decoder  # type: ignore[attr-defined]
+        assert torchcodec._decoder_class.__wrapped__() is Decoder
 
 
 def test_torchcodec_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,19 @@ _PIXELS = frozenset(("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "y
 
 @functools.cache
 def _decoder_class() -> Any:
-    """torchcodec's VideoDecoder, or the error that tells why there is none."""
+    """torchcodec's VideoDecoder, or the error that tells why there is none.
+
+    Some versions look for FFmpeg's libraries when imported, others when first used: a file that is none tells.
+    """
     try:
         from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined, unused-ignore]
     except (ImportError, RuntimeError, OSError) as error:  # not installed; libraries of FFmpeg not found
         return error
+    try:
+        VideoDecoder(b"no video")
+    except (ImportError, RuntimeError, OSError, ValueError) as error:
+        if "libtorchcodec" in str(error) and "Could not load" in str(error):
+            return error
     return VideoDecoder
 
 

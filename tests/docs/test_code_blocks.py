@@ -11,6 +11,11 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("README.md", "not run", "make demo   # classify, compare and show the shipped media; writes demo/index.html"),
     ("README.md", "without CUDA", "import torch"),
     ("ablation.md", "not run", "python -m benchmarks.ablation --build"),
+    (
+        "embedded.md",
+        "not run",
+        "make default-model   # or: python -m midsight.train.embedded --out FOLDER --device cuda",
+    ),
 }
 DRAWINGS = {("architecture.md", "path, bytes, PIL image, array, tensor          labels")}  # shown, printed by nothing
 

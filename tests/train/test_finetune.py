@@ -366,10 +366,10 @@ def test_the_embedded_model_is_finetuned_with_its_trunk_frozen(photos: Path, tmp
     assert not torch.equal(ended.state_dict["visual.proj"], begun.state_dict["visual.proj"].float())
     assert midsight.load(tmp_path / "run" / "model", device="cpu").embed_images(
         [next((photos / "classes" / "red").iterdir())]
-    ).shape == (1, 384)
+    ).shape == (1, 320)
 
 
 def test_the_embedded_model_has_a_name() -> None:
     found = follow_start(read_recipe("core_finetune", ["model.start=embedded"]))
     assert found.model.vision["stem"] == "efficientnet_lite2"
-    assert (found.model.vision["image_size"], found.model.text["width"]) == (224, 192)
+    assert (found.model.vision["image_size"], found.model.text["width"]) == (224, 320)
