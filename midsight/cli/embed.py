@@ -77,10 +77,11 @@ def embed(
 
 
 def _run(job: "EmbedJob") -> None:
-    with show.progress() as bar:
+    with options.interruptible() as check, show.progress() as bar:
         task = bar.add_task("embed", total=job.total, completed=job.done)
         first = job.done
         for rows, outcome in enumerate(job.run(), start=1):
+            check()
             if outcome.error is not None:
                 show.warn(outcome.error)
             bar.update(task, completed=first + outcome.index, description=f"embed, {rows} rows")

@@ -1,8 +1,10 @@
 """Options that several commands share, and the model that they describe."""
 
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -104,3 +106,30 @@ def read_list(value: str, what: str) -> list[str]:
 def read_templates(value: str) -> str | list[str]:
     """Templates by name, from a file (@), or one text with {c}."""
     return read_list(value, "templates") if value.startswith("@") else value
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Ctrl-C that long work cannot miss: gives a function that raises KeyboardInterrupt if there was one.
+
+    Python drops the exception where it is raised in a destructor or in a callback of C code; the work would go on.
+    """
+    heard = False
+
+    def note(*_: object) -> None:
+        nonlocal heard
+        heard = True
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if heard:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
+        yield check
+        return
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)
