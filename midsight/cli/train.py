@@ -1,6 +1,8 @@
 """`midsight train`: training runs from recipes, and what they would cost."""
 
 import json
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -111,6 +113,7 @@ def core(
         if outcome.figures:
             _show_figures(dict(outcome.figures), as_json)
         show.note(f"step {outcome.step}: done, {outcome.model}")
+    _leave_workers()
 
 
 def _show_figures(figures: dict[str, Any], as_json: bool) -> None:
@@ -128,6 +131,15 @@ def _show_figures(figures: dict[str, Any], as_json: bool) -> None:
     for line in figures["verdict"]:
         show.warn(line, style="bold red" if "WORSE" in line else "bold")
     show.note(report.explanation(figures))
+
+
+def _leave_workers() -> None:
+    """Ends a process of torchrun at once: all is written, and threads of the collectives' C++ code can abort a process
+    that takes Python down in its own time (seen once with gloo: "terminate called without an active exception")."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _line(record: Mapping[str, Any]) -> None:
