@@ -20,11 +20,10 @@ LOOKED_AT = 20_000  # samples that are read for a split; of a larger data set, s
 
 
 @dataclass(frozen=True)
-class Only:
-    """Some entries of a part."""
+class _Share:
+    """Some of a part: what both sides of a split have in common."""
 
     part: Part
-    entries: tuple[Any, ...]
 
     @property
     def name(self) -> str:
@@ -36,6 +35,13 @@ class Only:
 
     def fingerprint(self) -> str:
         return self.part.fingerprint()
+
+
+@dataclass(frozen=True)
+class Only(_Share):
+    """Some entries of a part."""
+
+    entries: tuple[Any, ...]
 
     def listing(self) -> Sequence[Any]:
         return self.entries
@@ -45,7 +51,7 @@ class Only:
 
 
 @dataclass(frozen=True)
-class Without:
+class Without(_Share):
     """A part without what is held out.
 
     Args:
@@ -53,20 +59,8 @@ class Without:
         hashes: of held-out content; a copy among the other entries is left out when it is read.
     """
 
-    part: Part
     entries: frozenset[Any]
     hashes: frozenset[str]
-
-    @property
-    def name(self) -> str:
-        return self.part.name
-
-    @property
-    def names_classes(self) -> bool:
-        return getattr(self.part, "names_classes", False)
-
-    def fingerprint(self) -> str:
-        return self.part.fingerprint()
 
     def listing(self) -> Sequence[Any]:
         listed = self.part.listing()

@@ -4,7 +4,7 @@ While the blocks are the identity and attention is even, the tower's embedding i
 features alone. What knows photographs stays as it starts: the linear map and the hidden units of the thousand classes.
 The spare hidden units of the pooling's MLP learn the names of drawings, and are held silent on photographs, also on
 features pushed towards a class, which stand for what the few photographs never show. Trained as a whole on these
-pictures, the head lost a third of its agreement with the classifier on photographs that it had not seen.
+pictures, the head forgets photographs that it has not seen (docs/embedded.md, the log of tries).
 """
 
 import copy
