@@ -1,6 +1,8 @@
 """The published PE detectors, in PyTorch and torchvision's operators alone."""
 
+from midsight.tasks.detection.config import DETAConfig, MaskRCNNConfig
 from midsight.tasks.detection.convert import convert_checkpoint
+from midsight.tasks.detection.mask_rcnn import MaskRCNN
 from midsight.tasks.detection.windowed import WindowedBackbone
 
-__all__ = ["WindowedBackbone", "convert_checkpoint"]
+__all__ = ["DETAConfig", "MaskRCNN", "MaskRCNNConfig", "WindowedBackbone", "convert_checkpoint"]
