@@ -2,7 +2,8 @@
 
 from midsight.tasks.detection.config import DETAConfig, MaskRCNNConfig
 from midsight.tasks.detection.convert import convert_checkpoint
+from midsight.tasks.detection.deta import DETA
 from midsight.tasks.detection.mask_rcnn import MaskRCNN
 from midsight.tasks.detection.windowed import WindowedBackbone
 
-__all__ = ["DETAConfig", "MaskRCNN", "MaskRCNNConfig", "WindowedBackbone", "convert_checkpoint"]
+__all__ = ["DETA", "DETAConfig", "MaskRCNN", "MaskRCNNConfig", "WindowedBackbone", "convert_checkpoint"]
