@@ -3,7 +3,19 @@
 from midsight.tasks.detection.config import DETAConfig, MaskRCNNConfig
 from midsight.tasks.detection.convert import convert_checkpoint
 from midsight.tasks.detection.deta import DETA
+from midsight.tasks.detection.load import DETECTORS, DetectorInfo, find_detector, load_detector
 from midsight.tasks.detection.mask_rcnn import MaskRCNN
 from midsight.tasks.detection.windowed import WindowedBackbone
 
-__all__ = ["DETA", "DETAConfig", "MaskRCNN", "MaskRCNNConfig", "WindowedBackbone", "convert_checkpoint"]
+__all__ = [
+    "DETA",
+    "DETAConfig",
+    "DETECTORS",
+    "DetectorInfo",
+    "MaskRCNN",
+    "MaskRCNNConfig",
+    "WindowedBackbone",
+    "convert_checkpoint",
+    "find_detector",
+    "load_detector",
+]

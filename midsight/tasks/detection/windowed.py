@@ -120,7 +120,7 @@ class WindowedBackbone(nn.Module):
         """The rotations of a square of `side` tokens, which spans `rope_grid` positions, whatever its side."""
         key = (side, device)
         if key not in self._ropes:
-            with torch.autocast(device.type, enabled=False), torch.inference_mode(False):
+            with torch.inference_mode(False):  # the table outlives this call and may serve a backward pass
                 # from 1, as published; attention sees only differences
                 at = torch.arange(side, device=device, dtype=torch.float32) / side * self.rope_grid + 1
                 self._ropes[key] = Rope(angles_at(at, at, self.config.width // self.config.heads))
