@@ -55,6 +55,8 @@ class BoxPredictor(nn.Module):
     checkpoints carry them.
     """
 
+    fed_loss_cls_weights: Tensor  # (K,), where the loss is federated
+
     def __init__(self, width: int, classes: int, federated: bool) -> None:
         super().__init__()
         self.cls_score = nn.Linear(width, classes + 1)
