@@ -5,9 +5,11 @@ from midsight.tasks.detection.convert import convert_checkpoint
 from midsight.tasks.detection.deta import DETA
 from midsight.tasks.detection.load import DETECTORS, DetectorInfo, find_detector, load_detector
 from midsight.tasks.detection.mask_rcnn import MaskRCNN
+from midsight.tasks.detection.saved import Categories, read_settings, save_detector
 from midsight.tasks.detection.windowed import WindowedBackbone
 
 __all__ = [
+    "Categories",
     "DETA",
     "DETAConfig",
     "DETECTORS",
@@ -18,4 +20,6 @@ __all__ = [
     "convert_checkpoint",
     "find_detector",
     "load_detector",
+    "read_settings",
+    "save_detector",
 ]

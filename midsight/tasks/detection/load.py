@@ -4,7 +4,6 @@ Sources: the published README of `apps/detection`; PE paper, tables 14 and 15.
 """
 
 import difflib
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from midsight.errors import CheckpointError, UnknownModelError
 from midsight.tasks.detection.config import DETAConfig, MaskRCNNConfig
 from midsight.tasks.detection.deta import DETA
 from midsight.tasks.detection.mask_rcnn import MaskRCNN
+from midsight.tasks.detection.saved import SETTINGS, WEIGHTS, read_settings
 
 REPOSITORY = "facebook/PE-Detection"
 
@@ -27,7 +27,7 @@ class DetectorInfo:
 
     vision: PEConfig
     config: MaskRCNNConfig | DETAConfig
-    figures: tuple[tuple[str, float], ...]  # (what, AP in percent), as printed
+    figures: tuple[tuple[str, float], ...] = ()  # (what, AP in percent), as printed
 
     def build(self) -> MaskRCNN | DETA:
         """The detector with random weights."""
@@ -85,26 +85,35 @@ def _name_of(info: DetectorInfo) -> str:
 
 
 def load_detector(
-    name: str | DetectorInfo, checkpoint_path: str | Path | None = None, *, device: str | torch.device = "cpu"
+    name: str | Path | DetectorInfo,
+    checkpoint_path: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
 ) -> MaskRCNN | DETA:
     """A detector with its weights, ready for inference.
 
     Args:
-        name: a published name, or a detector of one's own.
-        checkpoint_path: file, or `hf://repository:file`; None: the published file, from the Hugging Face cache or its
-            repository. Layouts: a bare state dict, `{"model": ...}` of fvcore, `{"model", "args", ...}` of DETA.
+        name: a published name, a folder that `save_detector` wrote, or the sizes of a detector of one's own.
+        checkpoint_path: file, or `hf://repository:file`; None: the folder's weights, or the published file, from the
+            Hugging Face cache or its repository. Layouts: a bare state dict, `{"model": ...}` of fvcore,
+            `{"model", "args", ...}` of DETA.
 
     Raises:
         UnknownModelError: no such name.
         CheckpointError: a file that is missing, cut, foreign, hostile or of another configuration.
     """
-    info = find_detector(name) if isinstance(name, str) else name
-    if checkpoint_path is None:
-        checkpoint_path = f"hf://{REPOSITORY}:{_name_of(info)}.pth"
-    path = resolve(checkpoint_path).path
+    info, path = locate(name, checkpoint_path)
     with torch.device("meta"):
         detector = info.build()
     with named(path):
-        tensors: Mapping[str, torch.Tensor] = read_tensors(path)
-        detector.load_published(tensors)
+        detector.load_published(read_tensors(path))
     return detector.to(device).eval()
+
+
+def locate(name: str | Path | DetectorInfo, checkpoint_path: str | Path | None = None) -> tuple[DetectorInfo, Path]:
+    """A detector's sizes and the file of its weights, downloaded if it must be; arguments as `load_detector`."""
+    if isinstance(name, str | Path) and (Path(name) / SETTINGS).is_file():
+        found = read_settings(name)
+        return DetectorInfo(found.vision, found.config), resolve(checkpoint_path or Path(name) / WEIGHTS).path
+    info = name if isinstance(name, DetectorInfo) else find_detector(str(name))
+    return info, resolve(checkpoint_path or f"hf://{REPOSITORY}:{_name_of(info)}.pth").path

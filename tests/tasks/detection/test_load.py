@@ -15,7 +15,7 @@ from tests.tasks.detection import small
 
 def own(kind: str) -> tuple[DetectorInfo, torch.nn.Module]:
     model = small.mask_rcnn() if kind == "mask_rcnn" else small.deta()
-    return DetectorInfo(small.VISION, model.config, ()), model
+    return DetectorInfo(small.VISION, model.config), model
 
 
 def test_the_layout_of_fvcore(tmp_path: Path) -> None:
