@@ -112,6 +112,20 @@ def test_a_stopped_run_goes_on_at_the_exact_sample(kind: str, shapes: Path, tmp_
     assert len({r["loss"] for r in straight if "loss" in r}) == 6
 
 
+@pytest.mark.parametrize("kind", ["mask_rcnn", "deta"])
+def test_half_precision_and_recomputing_stay_near(kind: str, shapes: Path, tmp_path: Path) -> None:
+    plain: list[Mapping[str, Any]] = []
+    lean: list[Mapping[str, Any]] = []
+    again: list[Mapping[str, Any]] = []
+    train_detector(recipe(shapes, kind, steps=1), tmp_path / "plain", report=plain.append)
+    train_detector(recipe(shapes, kind, steps=1, run__precision="bf16"), tmp_path / "lean", report=lean.append)
+    config = recipe(shapes, kind, steps=1, run__grad_checkpointing=True)
+    train_detector(config, tmp_path / "again", report=again.append)
+    assert lean[0]["loss"] != plain[0]["loss"]
+    assert lean[0]["loss"] == pytest.approx(plain[0]["loss"], rel=0.1)
+    assert again[0]["gradient"] == pytest.approx(plain[0]["gradient"], rel=1e-4)
+
+
 def test_a_frozen_tower_stays_and_the_rest_learns(shapes: Path, tmp_path: Path) -> None:
     config = recipe(shapes, steps=2, model__frozen=True)
     torch.manual_seed(config.seed)

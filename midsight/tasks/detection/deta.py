@@ -65,7 +65,7 @@ class Neck(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, S, S), normalised, to p3 (half the tower's width), p4 and p5."""
-        x = self.net(images)
+        x = self.net(images.to(self.net.conv1.weight.dtype))
         return {"p3": self.fpn1(x), "p4": x, "p5": F.max_pool2d(x, 2)}
 
 

@@ -4,8 +4,10 @@ Sources: the published README of `apps/detection`; PE paper, tables 14 and 15.
 """
 
 import difflib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +15,7 @@ from midsight.checkpoints import read_tensors, resolve
 from midsight.checkpoints.reader import named
 from midsight.configs import MODELS, PEConfig
 from midsight.errors import CheckpointError, UnknownModelError
-from midsight.tasks.detection.config import DETAConfig, MaskRCNNConfig
+from midsight.tasks.detection.config import DETAConfig, MaskRCNNConfig, as_config
 from midsight.tasks.detection.deta import DETA
 from midsight.tasks.detection.mask_rcnn import MaskRCNN
 from midsight.tasks.detection.saved import SETTINGS, WEIGHTS, read_settings
@@ -28,6 +30,11 @@ class DetectorInfo:
     vision: PEConfig
     config: MaskRCNNConfig | DETAConfig
     figures: tuple[tuple[str, float], ...] = ()  # (what, AP in percent), as printed
+
+    def changed(self, settings: Mapping[str, Any]) -> "DetectorInfo":
+        """The same with some fields of its configuration replaced."""
+        config = as_config(type(self.config), asdict(self.config) | dict(settings))
+        return replace(self, config=config)
 
     def build(self) -> MaskRCNN | DETA:
         """The detector with random weights."""
@@ -88,6 +95,7 @@ def load_detector(
     name: str | Path | DetectorInfo,
     checkpoint_path: str | Path | None = None,
     *,
+    settings: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
 ) -> MaskRCNN | DETA:
     """A detector with its weights, ready for inference.
@@ -97,14 +105,17 @@ def load_detector(
         checkpoint_path: file, or `hf://repository:file`; None: the folder's weights, or the published file, from the
             Hugging Face cache or its repository. Layouts: a bare state dict, `{"model": ...}` of fvcore,
             `{"model", "args", ...}` of DETA.
+        settings: fields of the detector's configuration to replace, such as `{"score_threshold": 0.5}`, or
+            `{"num_queries": 2000}` for DETA.
 
     Raises:
         UnknownModelError: no such name.
+        ConfigError: a setting that does not exist, or cannot be.
         CheckpointError: a file that is missing, cut, foreign, hostile or of another configuration.
     """
     info, path = locate(name, checkpoint_path)
     with torch.device("meta"):
-        detector = info.build()
+        detector = info.changed(settings or {}).build()
     with named(path):
         detector.load_published(read_tensors(path))
     return detector.to(device).eval()

@@ -67,7 +67,7 @@ class SimpleFeaturePyramid(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, S, S), normalised, to p2 to p6, each (B, channels, S / stride, S / stride)."""
-        x = self.net(images)
+        x = self.net(images.to(self.net.conv1.weight.dtype))
         maps = [self.simfp_2(x), self.simfp_3(x), self.simfp_4(x), self.simfp_5(x)]
         maps.append(F.max_pool2d(maps[-1], kernel_size=1, stride=2))
         return dict(zip(LEVELS, maps, strict=True))

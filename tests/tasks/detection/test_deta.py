@@ -160,6 +160,13 @@ def test_a_batch_is_as_good_as_each_picture_alone(model: DETA) -> None:
         torch.testing.assert_close(alone["boxes"], expected["boxes"], rtol=1e-3, atol=1e-2)
 
 
+def test_weights_in_half_precision(model: DETA) -> None:
+    found, expected = small.deta().bfloat16()(small.PICTURES), model(small.PICTURES)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours["boxes"].dtype is ours["scores"].dtype is torch.float32
+        torch.testing.assert_close(ours["scores"][:3], theirs["scores"][:3], rtol=0, atol=0.05)
+
+
 def test_views() -> None:
     model = small.deta()
     batch = model._batch(small.PICTURES[1:2])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from midsight.errors import CheckpointError, UnknownModelError
+from midsight.errors import CheckpointError, ConfigError, UnknownModelError
 from midsight.tasks.detection import DETECTORS, DetectorInfo, MaskRCNN, find_detector, load_detector
 from tests.tasks.detection import small
 
@@ -30,6 +30,15 @@ def test_the_layout_of_fvcore(tmp_path: Path) -> None:
     (ours,), (theirs,) = model(small.PICTURES[:1]), loaded(small.PICTURES[:1])
     assert len(ours["boxes"]) > 0
     assert torch.equal(ours["boxes"], theirs["boxes"])
+
+
+def test_settings_are_replaced(tmp_path: Path) -> None:
+    info, model = own("deta")
+    torch.save(model.published_state_dict(), tmp_path / "a.pth")
+    (found,) = load_detector(info, tmp_path / "a.pth", settings={"detections_per_image": 3})(small.PICTURES[:1])
+    assert torch.equal(found["boxes"], model(small.PICTURES[:1])[0]["boxes"][:3])
+    with pytest.raises(ConfigError, match="did you mean 'num_queries'"):
+        load_detector(info, tmp_path / "a.pth", settings={"num_querys": 3})
 
 
 def test_the_layout_of_deta(tmp_path: Path) -> None:

@@ -99,6 +99,27 @@ def test_nothing_found() -> None:
         assert found["masks"].shape == (0, 1, 90, 128)
 
 
+def test_no_proposals_at_all() -> None:
+    """A head that answers with numbers beyond all bounds finds nothing, and says so in the usual shapes."""
+    broken = small.mask_rcnn()
+    with torch.no_grad():
+        broken.proposal_generator.rpn_head.anchor_deltas.bias.fill_(float("nan"))
+    (proposals,) = broken.proposals(small.PICTURES[:1])
+    (found,) = broken(small.PICTURES[:1])
+    assert proposals["boxes"].shape == (0, 4)
+    assert found["boxes"].shape == (0, 4)
+    assert found["masks"].shape == (0, 1, 90, 128)
+
+
+def test_weights_in_half_precision(model: MaskRCNN) -> None:
+    found, expected = small.mask_rcnn().bfloat16()(small.PICTURES), model(small.PICTURES)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours["boxes"].dtype is ours["scores"].dtype is torch.float32
+        torch.testing.assert_close(ours["scores"][:3], theirs["scores"][:3], rtol=0, atol=0.05)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(model(small.PICTURES)[0]["scores"][:3], expected[0]["scores"][:3], rtol=0, atol=0.05)
+
+
 def by_hand(logits: torch.Tensor, deltas: torch.Tensor, starts: torch.Tensor, config: MaskRCNNConfig) -> list[Any]:
     """Class by class, box by box: (score, label, box), best first."""
     scores = logits.softmax(1) if config.score_function == "softmax" else logits.sigmoid()
