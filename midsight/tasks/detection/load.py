@@ -33,8 +33,10 @@ class DetectorInfo:
 
     def changed(self, settings: Mapping[str, Any]) -> "DetectorInfo":
         """The same with some fields of its configuration replaced."""
-        config = as_config(type(self.config), asdict(self.config) | dict(settings))
-        return replace(self, config=config)
+        values = asdict(self.config) | dict(settings)
+        if isinstance(self.config, DETAConfig):
+            return replace(self, config=as_config(DETAConfig, values))
+        return replace(self, config=as_config(MaskRCNNConfig, values))
 
     def build(self) -> MaskRCNN | DETA:
         """The detector with random weights."""
