@@ -99,7 +99,8 @@ def as_config(kind: type[C], values: C | Mapping[str, Any]) -> C:
     """
     if isinstance(values, kind):
         return values
-    assert isinstance(values, Mapping)
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"expected a {kind.__name__} or a dictionary of its fields, got {type(values).__name__}")
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
         if name not in known:

@@ -86,7 +86,7 @@ def read_settings(folder: str | Path) -> SavedDetector:
             vision = as_config(PEConfig, content["vision"])
             config = as_config(kinds[content["kind"]], content["config"])
             categories = Categories(_all(int, content["category_ids"]), _all(str, content["names"]))
-        except (ConfigError, KeyError, TypeError, AssertionError) as error:
+        except (ConfigError, KeyError, TypeError) as error:
             raise CheckpointError(f"has settings that cannot be ({type(error).__name__}: {error})") from error
     return SavedDetector(vision, config, categories, dict(content.get("metadata") or {}))
 

@@ -1,6 +1,7 @@
 """Detectors from files as they are published, and the published ones by name."""
 
 import argparse
+import json
 import os
 from collections import OrderedDict
 from pathlib import Path
@@ -9,7 +10,16 @@ import pytest
 import torch
 
 from midsight.errors import CheckpointError, ConfigError, UnknownModelError
-from midsight.tasks.detection import DETECTORS, DetectorInfo, MaskRCNN, find_detector, load_detector
+from midsight.tasks.detection import (
+    DETECTORS,
+    Categories,
+    DetectorInfo,
+    MaskRCNN,
+    find_detector,
+    load_detector,
+    read_settings,
+    save_detector,
+)
 from tests.tasks.detection import small
 
 
@@ -78,6 +88,38 @@ def test_files_that_are_no_detector_are_told(tmp_path: Path) -> None:
         load_detector(info, tmp_path / "none.pth")
     with pytest.raises(CheckpointError, match="give checkpoint_path"):
         load_detector(info)
+
+
+@pytest.mark.parametrize("kind", ["mask_rcnn", "deta"])
+def test_a_folder_of_ones_own(kind: str, tmp_path: Path) -> None:
+    _, model = own(kind)
+    folder = save_detector(tmp_path / "mine", model, Categories((3, 90), ("car", "toothbrush")), {"steps": 7})
+    settings = read_settings(folder)
+    assert (settings.vision, settings.config) == (small.VISION, model.config)
+    assert settings.categories == Categories((3, 90), ("car", "toothbrush"))
+    assert settings.metadata == {"steps": 7}
+    (ours,), (theirs,) = model(small.PICTURES[:1]), load_detector(folder)(small.PICTURES[:1])
+    assert torch.equal(ours["boxes"], theirs["boxes"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "x"}, "is of the format 'x'"),
+        ({"version": 2}, "version 2, expected"),
+        ({"kind": "yolo"}, "of the kind 'yolo', expected mask_rcnn or deta"),
+        ({"config": {"classes": 3}}, "has no field 'classes'"),
+        ({"config": []}, "expected a MaskRCNNConfig or a dictionary"),
+        ({"category_ids": ["1"]}, "expected a list of int"),
+        ({"names": None}, "expected a list of str"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_told(change: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = save_detector(tmp_path, own("mask_rcnn")[1]) / "detector.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_detector(tmp_path)
+    assert "detector.json" in str(caught.value)
 
 
 def test_published_detectors() -> None:
