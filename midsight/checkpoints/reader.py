@@ -3,7 +3,9 @@
 Tensors are views of the mapped file wherever the format allows it, so that reading costs address space and no memory.
 """
 
+import argparse
 import json
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -26,6 +28,8 @@ MAX_PICKLE = 2 << 20  # bytes of names and shapes in a `.pt`; the published ones
 MAX_JSON = 64 << 20  # bytes of an index or a configuration
 FOLDER_FILES = ("model.safetensors", "open_clip_model.safetensors")
 LEGACY_PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+SETTINGS: list[Any] = [argparse.Namespace]  # plain values that DETA's training puts beside the weights
+_settings_lock = threading.Lock()  # what torch.load lets pass belongs to the whole process
 TRANSFORMERS = "clip."  # how midsight.transformers names the model inside
 
 
@@ -204,7 +208,7 @@ def _check_archive(path: Path) -> None:
 
 def _load_pickle(path: Path, mmap: bool) -> StateDict:
     try:
-        with warnings.catch_warnings():
+        with _settings_lock, torch.serialization.safe_globals(SETTINGS), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # a hostile pickle can fail anywhere in the weights-only unpickler, in any way

@@ -27,6 +27,8 @@ _SHOWN = (
     ("memory_gib", "{:.1f} GiB"),
 )
 
+_DETECT_FIGURES = ("box AP", "box AP50", "box AP75", "mask AP", "mask AP50", "mask AP75")
+
 app = typer.Typer(no_args_is_help=True, help="Train models from recipes.", rich_markup_mode="markdown")
 
 
@@ -114,6 +116,82 @@ def core(
             _show_figures(dict(outcome.figures), as_json)
         show.note(f"step {outcome.step}: done, {outcome.model}")
     _leave_workers()
+
+
+@app.command()
+def detect(
+    recipe: Annotated[
+        str,
+        typer.Argument(help="TOML file, or one that is shipped: detect_mask_rcnn, detect_lvis, detect_deta."),
+    ] = "detect_finetune",
+    images: Annotated[
+        str | None, typer.Option("--images", help="Folder of the training pictures.", show_default=False)
+    ] = None,
+    annotations: Annotated[
+        str | None, typer.Option("--annotations", help="Their annotations, COCO's JSON.", show_default=False)
+    ] = None,
+    validation: Annotated[
+        str | None,
+        typer.Option("--validation", help="Annotations that are measured and not trained on.", show_default=False),
+    ] = None,
+    validation_images: Annotated[
+        str | None,
+        typer.Option("--validation-images", help="Folder of their pictures; else as --images.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run: checkpoints, logs, model.", show_default=False)
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="A detector: published name, or a folder.", show_default=False)
+    ] = None,
+    tower: Annotated[
+        str | None,
+        typer.Option(
+            "--tower", help="A plain encoder: name, folder, checkpoint. The rest is fresh.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: optim.lr=1e-4.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Train a detector: Mask R-CNN or DETA, on pictures with annotations in COCO's format.
+
+    SIGTERM and Ctrl-C save and leave; --resume ends in the same weights as a run that was never stopped.
+
+    Example: midsight train detect --from mask_rcnn_PEspatial_G_coco36ep --images photos --annotations photos.json
+    --out runs/mine
+
+    Example: midsight train detect --tower PE-Spatial-B16-512 --set model.frozen=true --images photos
+    --annotations photos.json --out runs/small
+    """
+    if images is None or annotations is None or out is None:
+        raise InputError("a run needs --images, --annotations and --out")
+    from midsight.train.detect import train_detector
+    from midsight.train.detect_config import read_detect_recipe
+
+    given = {"data.images": images, "data.annotations": annotations, "model.start": start, "model.tower": tower}
+    given |= {"data.validation_annotations": validation, "data.validation_images": validation_images}
+    named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
+    config = read_detect_recipe(recipe, [*(changes or ()), *named])
+    report = show.json_line if as_json else _detect_line
+    outcome = train_detector(config, out, resume=resume, report=lambda record: report(dict(record)))
+    if not outcome.finished:
+        show.warn(f"stopped after step {outcome.step}; go on with --resume")
+        raise typer.Exit(128 + outcome.signal if outcome.signal else TERMINATED)
+    show.note(f"step {outcome.step}: done, {outcome.model}")
+
+
+def _detect_line(record: Mapping[str, Any]) -> None:
+    """One record of a detector's log for people."""
+    if "of" not in record:
+        figures = "  ".join(f"{key} {value:.3f}" for key, value in record.items() if key in _DETECT_FIGURES)
+        show.note(f"step {record['step']}  {figures}")
+        return
+    losses = "  ".join(f"{key} {value:.3f}" for key, value in record.items() if key.startswith("loss"))
+    speed = f"{record['samples_per_second']:.1f} pictures/s"
+    show.note(f"step {record['step']}/{record['of']}  {losses}  lr {record['lr']:.2e}  {speed}")
 
 
 def _show_figures(figures: dict[str, Any], as_json: bool) -> None:

@@ -45,15 +45,26 @@ class Rope:
         return turned.flatten(-2).to(x.dtype)
 
 
+def angles_at(y: Tensor, x: Tensor, head_dim: int) -> Tensor:
+    """Angles float32 (rows * columns, D / 2), in raster order, of a grid whose lines lie at any positions.
+
+    Args:
+        y, x: float32 (rows,) and (columns,), positions of the rows and of the columns.
+        head_dim: D, a multiple of 4.
+    """
+    steps = torch.arange(0, head_dim // 2, 2, device=x.device, dtype=torch.float32)
+    frequencies = THETA ** -(steps / (head_dim // 2))
+    along_x = (x[:, None] * frequencies).expand(len(y), -1, -1)  # rows, columns, D / 4
+    along_y = (y[:, None] * frequencies)[:, None].expand(-1, len(x), -1)
+    return torch.cat((along_x, along_y), dim=-1).flatten(0, 1)
+
+
 def grid_angles(rows: int, columns: int, head_dim: int, *, class_token: bool, device: torch.device) -> Tensor:
     """Angles float32 (N, D / 2) of a grid in raster order; N counts the patches and the class token, if any."""
-    frequencies = THETA ** -(torch.arange(0, head_dim // 2, 2, device=device, dtype=torch.float32) / (head_dim // 2))
     first = int(class_token)
     y = torch.arange(first, rows + first, device=device, dtype=torch.float32)
     x = torch.arange(first, columns + first, device=device, dtype=torch.float32)
-    along_x = (x[:, None] * frequencies).expand(rows, -1, -1)  # rows, columns, D / 4
-    along_y = (y[:, None] * frequencies)[:, None].expand(-1, columns, -1)
-    angles = torch.cat((along_x, along_y), dim=-1).flatten(0, 1)  # rows * columns, D / 2
+    angles = angles_at(y, x, head_dim)
     return torch.cat((angles.new_zeros(1, angles.shape[1]), angles)) if class_token else angles
 
 

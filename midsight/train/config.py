@@ -299,6 +299,11 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: the file cannot be read, or a setting does not exist; the nearest one is named.
     """
+    return read_settings(TrainConfig(), path, changes)
+
+
+def read_settings(config: C, path: str | Path, changes: Sequence[str] = ()) -> C:
+    """As `read_recipe`, on top of settings of any kind."""
     file = Path(path)
     if not file.suffix and not file.exists():
         file = Path(__file__).parent / "recipes" / f"{path}.toml"
@@ -306,7 +311,7 @@ def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not a readable recipe: {error}") from error
-    config = changed(TrainConfig(), values, str(path))
+    config = changed(config, values, str(path))
     for change in changes:
         config = changed(config, _parse(change), "--set")
     return config
