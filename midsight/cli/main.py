@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from midsight.cli import checkpoint, classify, data, demo, embed, features, models, options, show, train
+from midsight.cli import checkpoint, classify, data, demo, embed, features, models, options, show, train, train_dense
 from midsight.errors import MediaError, MidsightError, OutputError, TrainingError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -46,6 +46,8 @@ app.command()(checkpoint.info)
 app.command()(checkpoint.convert)
 app.command()(demo.demo)
 app.add_typer(data.app, name="data")
+train.app.command()(train_dense.segment)
+train.app.command()(train_dense.depth)
 app.add_typer(train.app, name="train")
 
 
