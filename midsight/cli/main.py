@@ -8,7 +8,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from midsight.cli import checkpoint, classify, data, demo, embed, features, models, options, show, train, train_dense
+from midsight.cli import (
+    checkpoint,
+    classify,
+    data,
+    demo,
+    embed,
+    features,
+    models,
+    options,
+    show,
+    track,
+    train,
+    train_dense,
+)
 from midsight.errors import MediaError, MidsightError, OutputError, TrainingError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -41,6 +54,7 @@ app = typer.Typer(
 app.command()(classify.classify)
 app.command()(embed.embed)
 app.command()(features.features)
+app.command()(track.track)
 app.command()(models.models)
 app.command()(checkpoint.info)
 app.command()(checkpoint.convert)

@@ -1,1 +1,1 @@
-"""What is made of features: zero-shot classification, similarity, pictures of features."""
+"""What is made of features: zero-shot classification, similarity, tracking, segmentation, depth, pictures of them."""
