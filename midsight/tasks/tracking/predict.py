@@ -146,9 +146,10 @@ class _Past:
         found = self.masks.new_empty(self.masks.shape[1:])
         for tile in self.tiles:
             window = (slice(0, known), *tile.window)
-            keys = self.keys[window].flatten(1, 2)  # n, M, C
+            keys = self.keys[window].flatten(0, 2).contiguous()  # n M, C
             masks = self.masks[window].flatten(0, 2)  # n M, K
-            values, places = _most_alike(tokens[tile.queries].flatten(0, 1), keys, tile.outside, self.config.topk)
+            queries = tokens[tile.queries].flatten(0, 1).contiguous()  # Q, C
+            values, places = _most_alike(queries, keys, tile.outside, self.config.topk)
             weights = (values / self.config.temperature).softmax(dim=1)  # Q, k
             mixed = torch.einsum("qk,qkc->qc", weights, masks[places])
             found[tile.queries] = mixed.view(found[tile.queries].shape)
@@ -163,17 +164,17 @@ def _most_alike(queries: Tensor, keys: Tensor, outside: Tensor, topk: int) -> tu
 
     Args:
         queries: (Q, C).
-        keys: (n, M, C), the same M places in n frames.
+        keys: (n M, C), the same M places in n frames.
         outside: (Q, M), -inf where a place is beyond the query's neighbourhood, else 0.
 
     Returns:
         Products (Q, k), -inf where there were fewer than k places, and their indices among all n M keys.
     """
-    frames, count, channels = keys.shape
-    products = _products(keys.view(-1, channels), queries).view(frames, count, -1)  # n, M, Q
+    count = outside.shape[1]
+    products = _products(keys, queries).unflatten(0, (-1, count))  # n, M, Q
     best = products.amax(dim=0).T + outside  # Q, M
     places = best.topk(min(topk, count), dim=1, sorted=False).indices  # Q, k
-    candidates = products.gather(1, places.T.expand(frames, -1, -1)) + outside.gather(1, places).T  # n, k, Q
+    candidates = products.gather(1, places.T.expand(len(products), -1, -1)) + outside.gather(1, places).T  # n, k, Q
     flat = candidates.flatten(0, 1).T  # Q, n k
     values, chosen = flat.topk(min(topk, flat.shape[1]), dim=1, sorted=False)
     kept = places.shape[1]

@@ -61,9 +61,12 @@ def test_propagation_agrees_with_loops(grid: tuple[int, int], context: int, radi
     torch.testing.assert_close(actual.double(), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("sides", [(3,), (8,), (100,)])
-def test_tiles_do_not_show(sides: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    features, first = video(6, 17, 23)
+@pytest.mark.parametrize("sides", [(1,), (3,), (8,), (100,)])
+@pytest.mark.parametrize("grid", [(17, 23), (30, 5), (5, 30), (1, 12), (12, 1)])
+def test_tiles_do_not_show(sides: tuple[int, ...], grid: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    features, first = video(6, *grid)
+    monkeypatch.setattr(predict, "_SIDES", (1000,))
+    predict._tiles.cache_clear()
     expected = propagate(features, first, context=3, radius=4)
     monkeypatch.setattr(predict, "_SIDES", sides)
     predict._tiles.cache_clear()
