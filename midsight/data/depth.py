@@ -131,7 +131,7 @@ def open_depth(root: StrPath, split: str, files: DepthFiles) -> DepthSet:
     """A set by its layout: NYU's list for the split, or images and depth, with or without SPLIT.
 
     Args:
-        split: "training" or "validation".
+        split: "training" or "validation"; folders without parts are all training.
 
     Raises:
         InputError: neither layout, or files without a partner.
@@ -139,10 +139,22 @@ def open_depth(root: StrPath, split: str, files: DepthFiles) -> DepthSet:
     base = Path(root)
     if (base / LISTS[split]).is_file():
         return nyu(base, LISTS[split], files)
-    for images, depths in ((base / "images" / split, base / "depth" / split), (base / "images", base / "depth")):
-        if images.is_dir() and depths.is_dir() and (split == "training" or images.name == split):
-            return depth_folders(images, depths, files)
-    raise InputError(
-        f"{base}: no {split} pictures with depth. Expected {LISTS[split]} with lines of 'rgb depth focal' (NYU), or "
-        f"images/{split} and depth/{split}, or images and depth."
-    )
+    found = _folders(base, split)
+    if found is None:
+        raise InputError(
+            f"{base}: no {split} pictures with depth. Expected {LISTS[split]} with lines of 'rgb depth focal' (NYU), "
+            f"or images/{split} and depth/{split}, or images and depth."
+        )
+    return depth_folders(*found, files)
+
+
+def has_depth(root: StrPath, split: str) -> bool:
+    """Whether there is a set of one of the layouts; its files may still be wrong."""
+    return (Path(root) / LISTS[split]).is_file() or _folders(Path(root), split) is not None
+
+
+def _folders(base: Path, split: str) -> tuple[Path, Path] | None:
+    if (base / "images" / split).is_dir() and (base / "depth" / split).is_dir():
+        return base / "images" / split, base / "depth" / split
+    whole = base / "images", base / "depth"
+    return whole if split == "training" and all(folder.is_dir() for folder in whole) else None

@@ -100,19 +100,29 @@ def open_segmentation(root: StrPath, split: str, labels: LabelConfig) -> Segment
     """A set by its layout: ADE20K's (images/SPLIT, annotations/SPLIT), or images and masks, with or without SPLIT.
 
     Args:
-        split: "training" or "validation", where the folders have them.
-        labels: what the numbers mean; ADE20K's own are known, and replace them where it has its 150 classes.
+        split: "training" or "validation"; folders without parts are all training.
+        labels: what the numbers mean.
 
     Raises:
         InputError: neither layout, or files without a partner.
     """
-    base = Path(root)
-    if (base / "annotations" / split).is_dir():
-        return SegmentationSet(tuple(folder_pairs(base / "images" / split, base / "annotations" / split)), labels)
-    for images, masks in ((base / "images" / split, base / "masks" / split), (base / "images", base / "masks")):
-        if images.is_dir() and masks.is_dir() and (split == "training" or images.name == split):
-            return mask_folders(images, masks, labels)
-    raise InputError(
-        f"{base}: no {split} pictures with labels. Expected images/{split} with annotations/{split} (ADE20K), or with "
-        f"masks/{split}, or images and masks."
-    )
+    found = _folders(Path(root), split)
+    if found is None:
+        raise InputError(
+            f"{root}: no {split} pictures with labels. Expected images/{split} with annotations/{split} (ADE20K), or "
+            f"with masks/{split}, or images and masks."
+        )
+    return mask_folders(*found, labels)
+
+
+def has_segmentation(root: StrPath, split: str) -> bool:
+    """Whether there is a set of one of the layouts; its files may still be wrong."""
+    return _folders(Path(root), split) is not None
+
+
+def _folders(base: Path, split: str) -> tuple[Path, Path] | None:
+    for name in ("annotations", "masks"):
+        if (base / "images" / split).is_dir() and (base / name / split).is_dir():
+            return base / "images" / split, base / name / split
+    whole = base / "images", base / "masks"
+    return whole if split == "training" and all(folder.is_dir() for folder in whole) else None

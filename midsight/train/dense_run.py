@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from midsight.api import dense_encoder, load
-from midsight.errors import ConfigError, InputError
+from midsight.errors import ConfigError
 from midsight.tasks.features import DenseEncoder, fitting
 from midsight.tasks.saved import SavedHead, save_head
 from midsight.train.cache import GIB, DenseSet, Samples
@@ -17,6 +17,7 @@ from midsight.train.dense_config import DenseConfig
 from midsight.train.logs import Report
 
 OpenSet = Callable[[str, str], DenseSet]  # folder, "training" or "validation"
+HasSet = Callable[[str, str], bool]
 Build = Callable[[int, int, Mapping[str, object], int], tuple[nn.Module, SavedHead]]
 """Width, number of maps, the encoder's description, side of the pictures -> a head and what is saved of it."""
 
@@ -25,6 +26,7 @@ def run_head(
     config: DenseConfig,
     folder: Path,
     open_set: OpenSet,
+    has_set: HasSet,
     build: Build,
     task: DenseTask,
     resume: bool = False,
@@ -34,7 +36,7 @@ def run_head(
     if not config.encoder.name or not config.data.source:
         raise ConfigError("encoder.name and data.source must be set: the frozen encoder, and the folder of pictures")
     training = open_set(config.data.source, "training")
-    validation = _validation(config, open_set)
+    validation = _validation(config, open_set, has_set)
     model = load(config.encoder.name, config.run.device)
     encoder = dense_encoder(model, config.encoder.layers, config.encoder.norm)
     size = fitting(config.data.image_size or model.config.image_size, encoder.patch_size)
@@ -50,16 +52,12 @@ def run_head(
     return replace(outcome, model=target)
 
 
-def _validation(config: DenseConfig, open_set: OpenSet) -> DenseSet | None:
+def _validation(config: DenseConfig, open_set: OpenSet, has_set: HasSet) -> DenseSet | None:
     """The set to measure on: that of the settings, else the one beside the training set, if there is one."""
-    if config.data.validation:
-        return open_set(config.data.validation, "validation")
-    try:
-        return open_set(config.data.source, "validation")
-    except InputError:
-        if config.keep_best:
-            raise
-        return None
+    where = config.data.validation or config.data.source
+    if config.data.validation or config.keep_best or has_set(where, "validation"):
+        return open_set(where, "validation")
+    return None
 
 
 def _samples(found: DenseSet, encoder: DenseEncoder, size: int, config: DenseConfig, folder: Path) -> Samples:

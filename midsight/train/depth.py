@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from midsight.data.depth import NYU_BORDER, DepthFiles, open_depth
+from midsight.data.depth import NYU_BORDER, DepthFiles, has_depth, open_depth
 from midsight.evaluate.metrics import depth_errors, mean_errors
 from midsight.evaluate.metrics.depth import DepthProtocol
 from midsight.tasks.depth import DepthHead, depth_loss
@@ -54,7 +54,7 @@ def train_depth(
         return _measure(head, samples, depth.gradient_weight, DepthProtocol(depth.range.nearest, depth.range.farthest))
 
     task = DenseTask(loss, measure, "validation_loss", higher=False)
-    return run_head(config, folder, open_set, build, task, resume, report)
+    return run_head(config, folder, open_set, has_depth, build, task, resume, report)
 
 
 def _measure(head: nn.Module, samples: Samples, weight: float, protocol: DepthProtocol) -> dict[str, float]:

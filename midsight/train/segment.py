@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from midsight.data.segmentation import LabelConfig, open_segmentation
+from midsight.data.segmentation import LabelConfig, has_segmentation, open_segmentation
 from midsight.errors import ConfigError
 from midsight.evaluate.metrics import Confusion
 from midsight.tasks.heads import HeadConfig, build_head
 from midsight.tasks.saved import SavedHead
 from midsight.tasks.segmentation import cross_entropy
 from midsight.tasks.windows import enlarge
-from midsight.train.cache import Samples, stacked
+from midsight.train.cache import DenseSet, Samples, stacked
 from midsight.train.dense import DenseOutcome, DenseTask
 from midsight.train.dense_config import SegmentTrainConfig
 from midsight.train.dense_run import run_head
@@ -47,10 +47,11 @@ def train_segment(
         shape = HeadConfig(width, labels.classes, head.kind, inputs, head.features, head.dropout)
         return build_head(shape), SavedHead("segmentation", shape, encoder, size, labels.names)
 
+    def open_set(root: str, part: str) -> DenseSet:
+        return open_segmentation(root, part, meaning)
+
     task = DenseTask(cross_entropy, measure, "mIoU", higher=True)
-    return run_head(
-        config, folder, lambda root, part: open_segmentation(root, part, meaning), build, task, resume, report
-    )
+    return run_head(config, folder, open_set, has_segmentation, build, task, resume, report)
 
 
 @torch.no_grad()

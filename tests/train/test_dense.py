@@ -190,6 +190,21 @@ def test_unreadable_pictures_are_left_out_and_wrong_labels_stop(
         train_segment(segmentation(data, dense_folder, steps=3), tmp_path / "none")
 
 
+def test_a_validation_part_is_optional_but_must_be_right(scenes: Path, dense_folder: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(scenes, tmp_path / "data")
+    config = segmentation(data, dense_folder, steps=1)
+    (data / "masks/validation/0.png").unlink()
+    with pytest.raises(InputError, match=r"no \.png for 0"):
+        train_segment(config, tmp_path / "run")
+    shutil.rmtree(data / "masks/validation")
+    outcome = train_segment(config, tmp_path / "run")
+    assert (outcome.finished, dict(outcome.figures)) == (True, {})
+    with pytest.raises(InputError, match="no validation pictures"):
+        train_segment(replace(config, keep_best=True), tmp_path / "best")
+    elsewhere = segmentation(data, dense_folder, **{"steps": 1, "data.validation": str(scenes)})
+    assert "mIoU" in train_segment(elsewhere, tmp_path / "elsewhere").figures
+
+
 def test_a_loss_that_is_no_number_stops(scenes: Path, dense_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"the loss is nan at step \d+\. Lower optim\.lr"):
         train_segment(

@@ -8,11 +8,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from midsight.errors import ConfigError
-from midsight.images import load_image
+from midsight.errors import ConfigError, MediaError
+from midsight.images import Pixels, describe, load_image
 from midsight.tasks.features import DenseEncoder
 from midsight.tasks.windows import WindowConfig, enlarge, slide, whole
 from midsight.transforms.image import shorter_side_to
+
+MAX_PIXELS = 20_000_000  # of a scaled picture: its logits of 150 classes take 12 GB
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class Segmenter:
             uint16 (H, W), of the picture's own size.
 
         Raises:
-            MediaError: the picture cannot be read.
+            MediaError: the picture cannot be read, or is so narrow that it would become too large.
         """
         image = load_image(source)
-        logits = self.logits(self._scaled(image))
+        logits = self.logits(self._scaled(image, describe(source)))
         size = image.shape[0], image.shape[1]
         return enlarge(logits, size)[0].argmax(dim=0).cpu().numpy().astype(np.uint16)
 
@@ -63,6 +65,11 @@ class Segmenter:
     def _window(self, images: Tensor) -> Tensor:
         return self.head(self.encoder(images))
 
-    def _scaled(self, image: npt.NDArray[np.uint8]) -> Tensor:
+    def _scaled(self, image: Pixels, name: str) -> Tensor:
         height, width = shorter_side_to(image.shape[0], image.shape[1], self.config.short_side)
+        if height * width > MAX_PIXELS:
+            raise MediaError(
+                f"{name}: {image.shape[1]}x{image.shape[0]} would become {width}x{height} with its shorter side at "
+                f"{self.config.short_side}; the limit is {MAX_PIXELS} pixels. Cut it, or lower short_side."
+            )
         return self.encoder.images(image, height, width)[None]

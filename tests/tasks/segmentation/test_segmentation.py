@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 import midsight
 from midsight.api import dense_encoder
-from midsight.errors import ConfigError, ShapeError
-from midsight.tasks.segmentation import SegmentConfig, Segmenter, cross_entropy, segmentation_head
+from midsight.errors import ConfigError, MediaError, ShapeError
+from midsight.tasks.segmentation import SegmentConfig, Segmenter, cross_entropy, predict, segmentation_head
 from midsight.tasks.windows import WindowConfig
 
 
@@ -31,7 +31,7 @@ def test_the_loss_counts_pixels_that_have_a_class() -> None:
         cross_entropy(logits, labels.float())
 
 
-def test_a_picture_gets_classes_of_its_own_size(dense_folder: Path) -> None:
+def test_a_picture_gets_classes_of_its_own_size(dense_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = dense_encoder(midsight.load(dense_folder, device="cpu"), [0, 2])
     torch.manual_seed(0)
     head = segmentation_head(48, 7, "linear", inputs=2)
@@ -49,5 +49,8 @@ def test_a_picture_gets_classes_of_its_own_size(dense_folder: Path) -> None:
     expected = F.interpolate(head(encoder(stretched)), (32, 58), mode="bilinear")
     torch.testing.assert_close(at_once, expected)
     assert not torch.allclose(Segmenter(encoder, head, config).logits(images), at_once)
+    monkeypatch.setattr(predict, "MAX_PIXELS", 1_000_000)
+    with pytest.raises(MediaError, match="3000x1 would become 96000x32 .* lower short_side"):
+        segmenter(np.zeros((1, 3000, 3), np.uint8))
     with pytest.raises(ConfigError):
         SegmentConfig(short_side=0)
