@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import common, gpu, machine, media, report
+from benchmarks import common, gpu, machine, media, report, tracking
 from benchmarks.__main__ import QUESTIONS, main
 from benchmarks.captions import CAPTIONS
 from benchmarks.names import GFLOP, OPEN_CLIP_NAMES, SIZES, TIMM_NAMES
@@ -266,3 +266,10 @@ def test_drawn_weights_are_no_fresh_weights() -> None:
     assert found.std() > 0.1
     assert not torch.equal(found[0], found[1])
     assert all(parameter.std() > 0.01 for parameter in small.parameters() if parameter.ndim)
+
+
+def test_the_full_matrix_gives_the_masks_of_the_neighbourhood() -> None:
+    maps, first = tracking.inputs(tracking.Case("small", 14, 16, 24), frames=4)
+    expected = torch.stack(list(tracking.full_matrix(maps, first)))
+    assert expected[-1].std() > 0.1
+    torch.testing.assert_close(torch.stack(list(tracking.propagate_stream(maps, first))), expected)

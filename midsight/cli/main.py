@@ -8,7 +8,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from midsight.cli import checkpoint, classify, data, demo, embed, features, models, options, show, train
+from midsight.cli import (
+    checkpoint,
+    classify,
+    data,
+    demo,
+    embed,
+    features,
+    models,
+    options,
+    show,
+    track,
+    train,
+    train_dense,
+)
 from midsight.errors import MediaError, MidsightError, OutputError, TrainingError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -41,11 +54,14 @@ app = typer.Typer(
 app.command()(classify.classify)
 app.command()(embed.embed)
 app.command()(features.features)
+app.command()(track.track)
 app.command()(models.models)
 app.command()(checkpoint.info)
 app.command()(checkpoint.convert)
 app.command()(demo.demo)
 app.add_typer(data.app, name="data")
+train.app.command()(train_dense.segment)
+train.app.command()(train_dense.depth)
 app.add_typer(train.app, name="train")
 
 

@@ -25,7 +25,7 @@ from midsight.errors import ConfigError, InputError, MediaError, MidsightError, 
 from midsight.images.exif import ORIENTATION_TAG, jpeg_orientation, upright
 from midsight.images.pixels import Pixels, from_array, over_white, to_8_bits
 
-__all__ = ["DEFAULT_LIMITS", "IMAGE_SUFFIXES", "Limits", "Pixels", "Scratch", "describe", "load_image"]
+__all__ = ["DEFAULT_LIMITS", "IMAGE_SUFFIXES", "Limits", "Pixels", "Scratch", "describe", "load_image", "open_stored"]
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")
@@ -113,6 +113,25 @@ def load_image(
     if _is_tensor(source):
         return _limited(from_array(_channels_last(source, name), name), limits, name)
     return _decode(_read(source, limits, name), limits, reduced_to, scratch, name)
+
+
+def open_stored(source: Any, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """The first frame of a picture as it is stored: in its own mode, not turned, fully decoded.
+
+    Args:
+        source: a path, the bytes of a file, or an open binary file.
+
+    Raises:
+        MediaError: missing, empty, cut, not a picture, or beyond the limits.
+        InputError: none of the kinds of source above.
+    """
+    name = describe(source)
+    data = _read(source, limits, name)
+    with _from_pillow_errors(name), _open(data, name) as image:
+        _check_pixels(image.width, image.height, limits, name)
+        with _without_warnings():
+            image.load()
+        return image
 
 
 def _is_tensor(source: object) -> bool:

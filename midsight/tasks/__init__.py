@@ -1,1 +1,1 @@
-"""What is made of features: zero-shot classification, similarity, pictures of features, detection."""
+"""What is made of features: zero-shot, similarity, detection, tracking, segmentation, depth, pictures of them."""

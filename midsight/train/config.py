@@ -290,31 +290,36 @@ def preprocess_of(config: TrainConfig, image_size: int) -> PreprocessConfig:
 
 
 def read_recipe(path: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
-    """A recipe file with changes such as `optim.lr=1e-3` put on top.
+    """A recipe of core training; see `read_settings`."""
+    return read_settings(TrainConfig(), path, changes)
+
+
+def read_settings(config: C, path: str | Path | None, changes: Sequence[str] = ()) -> C:
+    """A recipe file over a configuration, with changes such as `optim.lr=1e-3` put on top.
 
     Args:
-        path: a TOML file, or the name of one that is shipped ("core_l14").
+        config: a dataclass of settings.
+        path: a TOML file, or the name of one that is shipped ("core_l14"); None changes nothing.
         changes: KEY=VALUE, the value as in TOML; a bare word is taken as a text. `stages` is set as a whole.
 
     Raises:
         ConfigError: the file cannot be read, or a setting does not exist; the nearest one is named.
     """
-    return read_settings(TrainConfig(), path, changes)
+    if path is not None:
+        config = changed(config, _read(path), str(path))
+    for change in changes:
+        config = changed(config, _parse(change), "--set")
+    return config
 
 
-def read_settings(config: C, path: str | Path, changes: Sequence[str] = ()) -> C:
-    """As `read_recipe`, on top of settings of any kind."""
+def _read(path: str | Path) -> dict[str, Any]:
     file = Path(path)
     if not file.suffix and not file.exists():
         file = Path(__file__).parent / "recipes" / f"{path}.toml"
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not a readable recipe: {error}") from error
-    config = changed(config, values, str(path))
-    for change in changes:
-        config = changed(config, _parse(change), "--set")
-    return config
 
 
 def _parse(change: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 `torchcodec` with torchcodec, `clips` puts them together.
 """
 
-from midsight.video.clips import Clip, probe, sample_frames, segments
+from midsight.video.clips import Clip, iter_frames, probe, sample_frames, segments
 from midsight.video.indices import plm_indices, uniform_indices
 from midsight.video.source import VIDEO_SUFFIXES, MediaWarning, VideoInfo, VideoLimits
 
@@ -14,6 +14,7 @@ __all__ = [
     "MediaWarning",
     "VideoInfo",
     "VideoLimits",
+    "iter_frames",
     "plm_indices",
     "probe",
     "sample_frames",

@@ -147,6 +147,35 @@ def segments(
     return _segments(video, seconds, num_frames, limits)
 
 
+def iter_frames(video: Any, *, limits: VideoLimits = DEFAULT_LIMITS) -> Iterator[npt.NDArray[np.uint8]]:
+    """Every frame of a video, in order and one at a time.
+
+    Args:
+        video: a path, the bytes of a file, or a seekable binary file.
+
+    Yields:
+        uint8 (H, W, 3), RGB, upright.
+
+    Raises:
+        MediaError: as `sample_frames`.
+
+    Warns:
+        MediaWarning: the file is cut or broken; the frames end where it can no longer be read.
+    """
+    with open_source(video, limits) as source:
+        reader = Reader(source)
+        number = 0
+        while number < len(reader.timeline):
+            try:
+                for _, frame in reader.frames(range(number, len(reader.timeline))):
+                    number += 1
+                    yield frame
+            except TimelineError:
+                reader.recount()
+        if reader.short_read:
+            _warn(source)
+
+
 def _segments(video: Any, seconds: float, num_frames: int, limits: VideoLimits) -> Iterator[Clip]:
     with open_source(video, limits) as source:
         reader = Reader(source)
