@@ -27,6 +27,7 @@ _SHOWN = (
     ("memory_gib", "{:.1f} GiB"),
 )
 
+_SPATIAL_LOSSES = ("loss", "semantic", "locality", "pairs", "tokens")
 _DETECT_FIGURES = ("box AP", "box AP50", "box AP75", "mask AP", "mask AP50", "mask AP75")
 
 app = typer.Typer(no_args_is_help=True, help="Train models from recipes.", rich_markup_mode="markdown")
@@ -181,6 +182,69 @@ def detect(
         show.warn(f"stopped after step {outcome.step}; go on with --resume")
         raise typer.Exit(128 + outcome.signal if outcome.signal else TERMINATED)
     show.note(f"step {outcome.step}: done, {outcome.model}")
+
+
+@app.command()
+def spatial(
+    recipe: Annotated[
+        str,
+        typer.Argument(help="TOML file, or one that is shipped: spatial_g14, spatial_distill, spatial_embedded."),
+    ],
+    data: Annotated[
+        str | None, typer.Option("--data", help="Pictures: shards, a table or a folder.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run: checkpoints, logs, model.", show_default=False)
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="A PE-Core: name, folder, checkpoint, or embedded.", show_default=False),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", help="A larger PE-Spatial, in place of masks.", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: optim.lr=1e-4.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Align a PE-Core to a PE-Spatial: its own middle layer, and masks that say which places belong together.
+
+    Masks come from SAM 2.1 (locality.teacher=sam), or from shards of the scene engine (locality.teacher=scenes).
+    SIGTERM and Ctrl-C save and leave; --resume ends in the same weights as a run that was never stopped. On many GPUs:
+    torchrun --nproc-per-node 8 -m midsight.cli.main train spatial RECIPE ...
+
+    Example: midsight train spatial spatial_embedded --from embedded --data scenes/ --out runs/spatial
+
+    Example: midsight train spatial spatial_g14 --data shards/ --out runs/spatial-g
+    """
+    if data is None or out is None:
+        raise InputError("a run needs --data and --out")
+    from midsight.train.align_spatial import train_spatial
+    from midsight.train.spatial_config import read_spatial_recipe
+
+    given = {"data.source": data, "model.start": start, "teacher.start": teacher}
+    named = [f"{key}={json.dumps(value)}" for key, value in given.items() if value]
+    config = read_spatial_recipe(recipe, [*(changes or ()), *named])
+    report = show.json_line if as_json else _spatial_line
+    outcome = train_spatial(config, out, resume=resume, report=lambda record: report(dict(record)))
+    if not outcome.finished:
+        if outcome.rank == 0:
+            show.warn(f"stopped after step {outcome.step}; go on with --resume")
+        raise typer.Exit(128 + outcome.signal if outcome.signal else TERMINATED)
+    if outcome.rank == 0:
+        show.note(f"step {outcome.step}: done, {outcome.model}")
+    _leave_workers()
+
+
+def _spatial_line(record: Mapping[str, Any]) -> None:
+    """One record of an alignment's log for people."""
+    parts = "  ".join(f"{key} {record[key]:.4f}" for key in _SPATIAL_LOSSES if key in record)
+    skipped = f"  left out: {sum(record['skipped'].values())}" if record.get("skipped") else ""
+    speed = f"{record['samples_per_second']:.1f} pictures/s"
+    show.note(f"step {record['step']}/{record['of']}  {parts}  lr {record['lr']:.2e}  {speed}{skipped}")
 
 
 def _detect_line(record: Mapping[str, Any]) -> None:

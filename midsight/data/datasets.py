@@ -67,6 +67,7 @@ def open_dataset(
     evaluation: bool = False,
     caption_fields: Sequence[str] | None = None,
     needs_captions: bool = True,
+    labels: bool = False,
 ) -> Dataset:
     """A shard (.tar) or a folder of shards; a table (.csv, .tsv, .jsonl); or a folder of pictures and videos with a
     `.txt` beside each or one folder for each class.
@@ -77,6 +78,7 @@ def open_dataset(
         caption_fields: columns or JSON fields to take the caption from, the first that is not empty; None takes the
             usual ones.
         needs_captions: a sample without one is left out, and counted; else its caption is "".
+        labels: also read what the scene engine stored beside a picture in a shard.
 
     Raises:
         InputError: there is nothing, or nothing of these kinds; or it is marked, and `evaluation` is False.
@@ -101,6 +103,8 @@ def open_dataset(
         raise InputError(f"{found}: ends like none of .tar, {', '.join(TABLE_SUFFIXES)}, and is no folder.")
     if not needs_captions:
         parts = [replace(part, needs_caption=False) for part in parts]
+    if labels:
+        parts = [replace(part, labels=True) if isinstance(part, ShardPart) else part for part in parts]
     return Dataset(found, tuple(parts))
 
 

@@ -31,6 +31,7 @@ class Sample:
     caption: str
     kind: Kind = "image"
     facts: Mapping[str, Any] = field(default_factory=dict)  # what else its record says
+    labels: bytes | None = None  # arrays beside it (an NPZ of the scene engine), where they were asked for
 
 
 class BadSample(MediaError):

@@ -57,11 +57,13 @@ class ShardPart:
 
     Args:
         caption_fields: of the JSON member, the first that is not empty. A `.txt` member comes before all of them.
+        labels: also read the `.npz` member, where there is one.
     """
 
     path: Path
     caption_fields: tuple[str, ...] = CAPTION_FIELDS
     needs_caption: bool = True
+    labels: bool = False
 
     @property
     def name(self) -> str:
@@ -88,7 +90,10 @@ class ShardPart:
         try:
             with open(self.path, "rb") as file:
                 caption, facts = self._words(entry.key, members, file)
-                return Sample(entry.key, _bytes(file, entry.key, member, MAX_MEDIA_BYTES), caption, kind, facts)
+                media, beside = _bytes(file, entry.key, member, MAX_MEDIA_BYTES), members.get("npz")
+                wanted = self.labels and beside is not None
+                labels = _bytes(file, entry.key, members["npz"], MAX_MEDIA_BYTES) if wanted else None
+                return Sample(entry.key, media, caption, kind, facts, labels)
         except OSError as error:
             raise BadSample("unreadable shard", f"{self.path}: {error.strerror or error}.") from error
 

@@ -1,4 +1,4 @@
-"""What core training minimises, and how its gradients stay those of the large batch.
+"""What training minimises, and how its gradients stay those of the large batch.
 
 Letters: B rows of this process, G rows of all processes, D embedding width, N tokens, W tower width.
 
@@ -20,6 +20,7 @@ from midsight.errors import ShapeError
 
 MAX_LOGIT_SCALE = 100.0  # PE paper, tables 18 to 20
 TEACHER_LOGIT_SCALE = 200.0  # PE paper, table 20: half the student's temperature
+LOCALITY_TEMPERATURE = 20.0  # PE paper, section 5.2
 
 
 class _Gather(torch.autograd.Function):
@@ -150,6 +151,53 @@ def mask_regularisation(masked: Tensor, targets: Tensor, hidden: Tensor | None =
     """
     cosine = F.cosine_similarity(masked.float(), targets.detach().float(), dim=-1)  # B, N
     return (1 - cosine).mean() if hidden is None else (1 - cosine)[hidden].mean()
+
+
+def semantic_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Minus the mean cosine of each token to the teacher's, both float (B, N, C), float32 scalar from -1 to 1.
+
+    No gradient reaches the teacher.
+
+    Raises:
+        ShapeError: tokens of other numbers or widths.
+
+    Source: PE paper, section 5.2 (alignment with the model's own middle layer).
+    """
+    if student.shape != teacher.shape or student.ndim != 3:
+        raise ShapeError(f"student {tuple(student.shape)} and teacher {tuple(teacher.shape)} must both be (B, N, C)")
+    return -F.cosine_similarity(student.float(), teacher.detach().float(), dim=-1).mean()
+
+
+def locality_loss(student: Tensor, teacher_logits: Tensor, temperature: float | None = LOCALITY_TEMPERATURE) -> Tensor:
+    """Squared difference of two matrices of cosines, the mean over all pairs of tokens of each image.
+
+    Args:
+        student: tokens, float (B, N, C).
+        teacher_logits: mask logits of M masks at each token's place, float (B, N, M); no gradient reaches them.
+        temperature: t of f(x) = exp(t (x - 1)), which is put on the teacher's cosines; None compares them as they are.
+
+    Returns:
+        float32 scalar.
+
+    Raises:
+        ShapeError: not the same tokens on both sides.
+
+    Source: PE paper, section 5.2 (spatial alignment).
+    """
+    if student.ndim != 3 or teacher_logits.ndim != 3 or student.shape[:2] != teacher_logits.shape[:2]:
+        raise ShapeError(
+            f"student {tuple(student.shape)} and teacher {tuple(teacher_logits.shape)} must be (B, N, C) and (B, N, M)"
+        )
+    with torch.no_grad():
+        wanted = _cosines(teacher_logits)  # B, N, N
+        wanted = wanted if temperature is None else (temperature * (wanted - 1)).exp()
+    return (_cosines(student) - wanted).square().mean()
+
+
+def _cosines(tokens: Tensor) -> Tensor:
+    """(B, N, C) to (B, N, N)."""
+    unit = F.normalize(tokens.float(), dim=-1)
+    return unit @ unit.transpose(1, 2)
 
 
 def backward_in_pieces(

@@ -32,6 +32,17 @@ def draw_masks(seed: int, step: int, rows: Sequence[int], patches: int, ratio: f
     return hidden
 
 
+def draw_blocks(seed: int, step: int, rows: Sequence[int], grid: tuple[int, int], ratio: float, block: int) -> Tensor:
+    """As `draw_masks`, but hiding squares of `block` x `block` patches, bool (rows, patches in raster order).
+
+    Squares that the grid cuts off at its right and bottom count as whole ones.
+    """
+    high, wide = (-(-side // block) for side in grid)
+    hidden = draw_masks(seed, step, rows, high * wide, ratio).unflatten(1, (high, wide))
+    hidden = hidden.repeat_interleave(block, 1).repeat_interleave(block, 2)  # rows, at least H, at least W
+    return hidden[:, : grid[0], : grid[1]].flatten(1)
+
+
 def masked_rows(batch: int, fraction: float) -> list[int]:
     """Places in the whole batch whose images are masked: evenly spread, `fraction` of them, at least one."""
     every = max(1, math.floor(1 / fraction))

@@ -45,7 +45,9 @@ def settings(scenes: Path, encoder: Path, **changes: object) -> list[str]:
 
 
 def segmentation(scenes: Path, encoder: Path, **changes: object) -> SegmentTrainConfig:
-    return read_settings(SegmentTrainConfig(), None, settings(scenes, encoder, **({"labels.classes": CLASSES} | changes)))
+    return read_settings(
+        SegmentTrainConfig(), None, settings(scenes, encoder, **({"labels.classes": CLASSES} | changes))
+    )
 
 
 def depth(scenes: Path, encoder: Path, **changes: object) -> DepthTrainConfig:

@@ -204,3 +204,33 @@ def test_pieces_repeat_stochastic_depth_and_add_the_auxiliary_loss() -> None:
         assert torch.equal(kept[2 * piece : 2 * piece + 2], passes[0])
     assert extra == 6.0
     assert flags == [False, False, True]
+
+
+def test_semantic_loss_is_minus_the_mean_cosine() -> None:
+    student, teacher = torch.randn(2, 5, 7), torch.randn(2, 5, 7)
+    cosines = [
+        float(s @ t / (s.norm() * t.norm())) for s, t in zip(student.flatten(0, 1), teacher.flatten(0, 1), strict=True)
+    ]
+    assert float(losses.semantic_loss(student, teacher)) == pytest.approx(-sum(cosines) / 10, rel=1e-5)
+    with pytest.raises(ShapeError, match=r"must both be \(B, N, C\)"):
+        losses.semantic_loss(student, teacher[..., :6])
+
+
+@pytest.mark.parametrize("temperature", [20.0, 3.0, None])
+def test_locality_loss_compares_all_pairs_of_an_image(temperature: float | None) -> None:
+    student, masks = torch.randn(2, 4, 7, requires_grad=True), torch.randn(2, 4, 3, requires_grad=True)
+    wanted = 0.0
+    for tokens, logits in zip(student.detach().double(), masks.detach().double(), strict=True):
+        for i in range(4):
+            for j in range(4):
+                ours = float(tokens[i] @ tokens[j] / (tokens[i].norm() * tokens[j].norm()))
+                theirs = float(logits[i] @ logits[j] / (logits[i].norm() * logits[j].norm()))
+                theirs = theirs if temperature is None else math.exp(temperature * (theirs - 1))
+                wanted += (ours - theirs) ** 2 / 32
+    loss = losses.locality_loss(student, masks, temperature)
+    assert float(loss.detach()) == pytest.approx(wanted, rel=1e-5)
+    loss.backward()
+    assert student.grad is not None
+    assert masks.grad is None
+    with pytest.raises(ShapeError, match=r"must be \(B, N, C\) and \(B, N, M\)"):
+        losses.locality_loss(student, masks[:, :3])

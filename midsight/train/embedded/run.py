@@ -2,7 +2,6 @@
 
 import json
 import logging
-import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from midsight.train.embedded.recipe import Recipe
 from midsight.train.embedded.samples import write_samples
 from midsight.train.embedded.sentences import SentenceEncoder
 from midsight.train.embedded.teacher import DRAWING, save_teacher
+from midsight.train.revision import revision
 from midsight.transforms import get_text_tokenizer
 from midsight.transforms.tokenizer import END_ID
 
@@ -202,19 +202,6 @@ def save(config: Recipe, material: Material, vision: VisionTransformer, text: Te
         out, state, name="embedded", vision=vision.config, text=text.text_config,
         preprocess=PreprocessConfig(image_size=config.mixture.size), metadata=metadata,
     )  # fmt: skip
-
-
-def revision() -> str:
-    """The git revision of this source tree, with "+" if files differ from it; "unknown" outside a repository."""
-    folder = Path(__file__).parent
-    commands = (["git", "rev-parse", "HEAD"], ["git", "status", "--porcelain", "--", str(folder.parent.parent)])
-    try:
-        head, changed = (
-            subprocess.run(c, cwd=folder, capture_output=True, text=True, check=True).stdout.strip() for c in commands
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+" if changed else "")
 
 
 def _stage(path: Path, config: Recipe, make: Callable[[], nn.Module]) -> Any:
