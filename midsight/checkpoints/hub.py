@@ -14,7 +14,10 @@ from midsight.errors import CheckpointError
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 CONFIGS = ("config.json", "open_clip_config.json")
 SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".json")
-EMBEDDED = Path(__file__).parent.parent / "assets" / "embedded"  # the small model that comes with the package
+_ASSETS = Path(__file__).parent.parent / "assets"
+EMBEDDED = _ASSETS / "embedded"  # the small model that comes with the package
+EMBEDDED_SPATIAL = _ASSETS / "embedded_spatial"  # and its PE-Spatial
+_PACKAGED = {"embedded": EMBEDDED, "embedded-spatial": EMBEDDED_SPATIAL}
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -32,7 +35,7 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Source:
     """The file or folder that a source means, downloaded if it must be.
 
     Args:
-        source: an existing file or folder; a published name; "embedded", the model that comes with the package;
+        source: an existing file or folder; a published name; "embedded" or "embedded-spatial", of the package;
             `organisation/repository`; `hf://repository:file`. Names and repositories may end in `@revision`.
         revision: branch, tag or commit; the same as `@revision`.
 
@@ -51,8 +54,8 @@ def resolve(source: str | Path, *, revision: str | None = None) -> Source:
         return Source(path, name=path.name.removesuffix(".pt") if path.name.removesuffix(".pt") in MODELS else None)
     if isinstance(source, os.PathLike) or _is_path(text):
         raise CheckpointError(f"{text}: there is no such file or folder (looked in {Path.cwd()})")
-    if text == "embedded":
-        return Source(EMBEDDED)
+    if text in _PACKAGED:
+        return Source(_PACKAGED[text])
     text, _, pinned = text.partition("@")
     revision = _one_revision(revision, pinned)
     if text.startswith("hf://"):

@@ -158,7 +158,7 @@ class SpatialRun:
         """The frozen start up to the layer that is learned from."""
         if self.larger is not None or not self.config.semantic.weight:
             return None
-        tower = _tower(found, self.config.model.image_size)
+        tower = headless(found, self.config.model.image_size)
         tower.truncate(self.config.semantic.layer)
         return _frozen(tower, self.here.device)
 
@@ -166,7 +166,7 @@ class SpatialRun:
         if not self.config.teacher.start:
             return None
         found = open_pretrained(self.config.teacher.start, dtype=torch.float32)
-        return _frozen(_tower(found, self.config.model.image_size), self.here.device)
+        return _frozen(headless(found, self.config.model.image_size), self.here.device)
 
     def _locality(self) -> LocalityTeacher | None:
         return open_locality(self.config.locality, self.preprocess, self.here.device)
@@ -344,7 +344,7 @@ def start_student(found: Pretrained, config: SpatialConfig) -> pe.VisionTransfor
     return tower
 
 
-def _tower(found: Pretrained, image_size: int) -> pe.VisionTransformer:
+def headless(found: Pretrained, image_size: int) -> pe.VisionTransformer:
     """A tower with its own blocks and without a head, its positions at another size."""
     config = spatial_config(found.vision, image_size, None, 0.0)
     tower = pe.VisionTransformer(config)

@@ -1,0 +1,1 @@
+"""The embedded PE-Spatial: `python -m midsight.train.embedded_spatial` makes, measures and describes it."""
