@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch._dynamo  # noqa: F401 (brings Triton, which crashes if it is loaded behind Mesa's LLVM; optimisers want it)
 from PIL import Image
 
 from midsight.data.scenes import SceneEngine, SceneOptions, Stock, read_catalogue

@@ -4,6 +4,8 @@ The picture of S pixels is drawn on a grid of 2 S + 1, laid so that every second
 samples are the labels, never blended, and the colour is the mean of the 3 x 3 samples around them (1-2-1 weights).
 """
 
+import contextlib
+import importlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -342,6 +344,8 @@ def _open_context() -> "moderngl.Context":
         import moderngl
     except ImportError as error:
         raise MissingDependencyError("moderngl is not installed: pip install 'midsight[scenes]'") from error
+    with contextlib.suppress(ImportError):  # an optimiser loads it, and behind Mesa's LLVM its own crashes the process
+        importlib.import_module("triton")
     try:
         choice: Any = {"standalone": True, "backend": "egl", "require": 330}  # its types know no backend by name
         return moderngl.create_context(**choice)

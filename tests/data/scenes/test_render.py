@@ -1,5 +1,7 @@
 """Depth, normals and ids against geometry worked out by hand, at the very centres of the pixels."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -135,3 +137,13 @@ def test_what_does_not_fit_is_refused(renderer: Renderer) -> None:
         renderer.draw([Item(floor(), np.eye(4))] * 256, (), CAMERA)
     with pytest.raises(ConfigError, match="8 pixels"):
         Renderer(4)
+
+
+def test_an_optimiser_can_be_made_behind_a_renderer(egl: None) -> None:
+    """Triton's LLVM must be there before Mesa's: the other order ends the process."""
+    code = (
+        "from midsight.data.scenes.render import Renderer; Renderer(16).close()\n"
+        "import torch; torch.optim.AdamW([torch.zeros(1, requires_grad=True)]).step(); print('alive')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.strip() == "alive", done.stderr[-500:]
