@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from midsight.cli import checkpoint, classify, data, demo, embed, features, models, options, show, train
-from midsight.errors import MediaError, MidsightError, OutputError, TrainingError
+from midsight.cli import checkpoint, classify, data, demo, embed, export, features, models, options, show, train
+from midsight.errors import ExportError, MediaError, MidsightError, OutputError, TrainingError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -23,7 +23,8 @@ class _Group(TyperGroup):
                 return super().invoke(ctx)
         except MidsightError as error:
             show.fail(error)
-            raise typer.Exit(FAILED if isinstance(error, MediaError | OutputError | TrainingError) else USAGE) from None
+            failed = isinstance(error, ExportError | MediaError | OutputError | TrainingError)
+            raise typer.Exit(FAILED if failed else USAGE) from None
         except KeyboardInterrupt:
             show.warn("stopped")
             raise typer.Exit(INTERRUPTED) from None
@@ -44,6 +45,7 @@ app.command()(features.features)
 app.command()(models.models)
 app.command()(checkpoint.info)
 app.command()(checkpoint.convert)
+app.command()(export.export)
 app.command()(demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(train.app, name="train")
