@@ -1,11 +1,12 @@
 """Towers into files: torch.export's own, ONNX by torch's exporter, OpenVINO by way of ONNX."""
 
+import io
 import logging
 import re
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from midsight.export.config import Format
 from midsight.export.towers import Part
 
 ONE_FILE_BYTES = 1_900_000_000  # an ONNX file holds less than 2 GiB; weights beyond go to a file beside it
-TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx", "torch.export")
+TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx", "torch.export", "torch.fx.experimental.symbolic_shapes")
 OPERATOR = re.compile(r"OpOverload\(op='([\w.:]+)'|\b((?!torch\.)\w+\.\w+\.(?:default|\w+))\b")
 
 
@@ -119,13 +120,14 @@ def _culprit(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters warn of and log: it concerns their own code."""
+    """Without what the exporters warn of, log and print: it concerns their own code."""
     loggers = [logging.getLogger(name) for name in TALKATIVE]
     before = [logger.level for logger in loggers]
     try:
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
+        unheard = io.StringIO()  # of code that it cannot follow torch.export prints the whole graph
+        with redirect_stdout(unheard), redirect_stderr(unheard), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
