@@ -98,7 +98,7 @@ def read_card(path: str | Path) -> Card:
     except ImportError as error:
         raise missing(error) from error
     except Exception as error:  # each program has errors of its own for files that are none of its
-        raise CheckpointError(f"{path}: cannot be read ({first_line(error)}); export it again") from error
+        raise CheckpointError(f"{path}: cannot be read ({gist(error)}); export it again") from error
     if not text:
         raise CheckpointError(f"{path}: has no card of midsight's; expected a file that `midsight export` wrote")
     try:
@@ -112,10 +112,10 @@ def missing(error: ImportError) -> MissingDependencyError:
     return MissingDependencyError(f"exports need {error.name}: pip install 'midsight[export]'")
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error that says something."""
+def gist(error: BaseException) -> str:
+    """The first lines of an error, as one; other programs start with where in their code it was."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:300] if lines else type(error).__name__
+    return " ".join(lines[:3])[:300] or type(error).__name__
 
 
 def _from_onnx(path: Path) -> str:

@@ -13,7 +13,7 @@ from midsight.checkpoints.pretrained import whole_folder
 from midsight.checkpoints.writer import write_json
 from midsight.errors import ExportError, InputError, MidsightError, OutputError
 from midsight.export.agree import Agreement, Latency, check, latency
-from midsight.export.card import Card, first_line
+from midsight.export.card import Card, gist
 from midsight.export.config import SUFFIXES, ExportConfig, Format
 from midsight.export.runner import Runner
 from midsight.export.samples import inputs_for
@@ -75,6 +75,8 @@ def export(
     _check_free(target)
     model = load(source, device="cpu", dtype="fp32", layer=layer, revision=revision, image_size=image_size)
     parts = parts_of(model, as_maps=as_maps, dynamic=dynamic)
+    if target.exists():
+        os.rmdir(target)  # empty: a new one takes its place whole or not at all
     with whole_folder(target) as here:
         done = [_export_part(part, here, to, config) for part in parts]
         write_json(here / REPORT, _report(done, to, dynamic, config))
@@ -82,12 +84,8 @@ def export(
 
 
 def _check_free(target: Path) -> None:
-    """Makes way for a new folder: an empty one is taken away."""
-    if not target.exists():
-        return
-    if not target.is_dir() or any(target.iterdir()):
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise OutputError(f"{target}: exists already; name a folder that is free, or remove it")
-    os.rmdir(target)
 
 
 def _export_part(part: Part, folder: Path, to: Format, config: ExportConfig) -> Exported:
@@ -98,7 +96,7 @@ def _export_part(part: Part, folder: Path, to: Format, config: ExportConfig) -> 
     except MidsightError:
         raise
     except Exception as error:  # each program has errors of its own
-        raise ExportError(f"{path.name}: cannot be opened again ({first_line(error)}); take another format") from error
+        raise ExportError(f"{path.name}: cannot be opened again ({gist(error)}); take another format") from error
     inputs = inputs_for(part.card, config.batches)
     agreements = check(part, runner, inputs, config, path.name)
     return Exported(path, part.card, agreements, latency(part, runner, inputs[0], config))
@@ -109,8 +107,8 @@ def _report(done: list[Exported], to: Format, dynamic: bool, config: ExportConfi
     files = [
         {
             "file": one.path.name,
-            "bytes": one.path.stat().st_size,
-            "sha256": content_hash(one.path),
+            "bytes": sum(path.stat().st_size for path in _files(one.path)),
+            "sha256": {path.name: content_hash(path) for path in _files(one.path)},
             "input": asdict(one.card.input),
             "output": asdict(one.card.output),
             "agreement": [asdict(agreement) for agreement in one.agreements],
@@ -128,6 +126,11 @@ def _report(done: list[Exported], to: Format, dynamic: bool, config: ExportConfi
         "files": files,
         "versions": {name: _version(name) for name in ("midsight", "torch", "onnx", "onnxruntime", "openvino")},
     }
+
+
+def _files(path: Path) -> list[Path]:
+    """An exported file and the weights beside it, where the format or their size puts them there."""
+    return sorted(path.parent.glob(f"{path.stem}.*"))
 
 
 def _version(package: str) -> str | None:

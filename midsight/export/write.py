@@ -14,13 +14,13 @@ import torch
 from torch.export import ExportedProgram
 
 from midsight.errors import ExportError
-from midsight.export.card import KEY, Card, first_line, missing
+from midsight.export.card import KEY, Card, gist, missing
 from midsight.export.config import Format
 from midsight.export.towers import Part
 
 ONE_FILE_BYTES = 1_900_000_000  # an ONNX file holds less than 2 GiB; weights beyond go to a file beside it
 TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx", "torch.export", "torch.fx.experimental.symbolic_shapes")
-OPERATOR = re.compile(r"OpOverload\(op='([\w.:]+)'|\b((?!torch\.)\w+\.\w+\.(?:default|\w+))\b")
+OPERATOR = re.compile(r"OpOverload\(op='([\w.:]+)'|\b(\w+\.\w+)\.default\b")
 
 
 def write(part: Part, path: Path, to: Format) -> None:
@@ -114,8 +114,8 @@ def _culprit(error: BaseException) -> str:
     for link in reversed(chain):
         found = OPERATOR.search(str(link))
         if found:
-            return f"it has no form of the operator {found[1] or found[2]} ({first_line(link)})"
-    return first_line(error)
+            return f"operator {found[1] or found[2]} ({gist(link)})"
+    return gist(error)
 
 
 @contextmanager

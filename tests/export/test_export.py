@@ -17,6 +17,7 @@ from midsight.errors import CheckpointError, ExportError, InputError, OutputErro
 from midsight.export import ExportConfig, Exported, Runner, export, read_card
 from midsight.export.agree import compare
 from midsight.export.towers import ImageEmbedding
+from midsight.files import content_hash
 from tests.pe import tiny
 
 QUICK = ExportConfig(rounds=1, sample_seconds=0.0)
@@ -102,7 +103,9 @@ def test_the_report_holds_agreement_latency_and_bounds(exported: list[Exported])
         assert [entry["input"] for entry in file["agreement"]] == shapes
         assert all(entry["cosine"] > 0.999999 and entry["relative_error"] < 1e-5 for entry in file["agreement"])
         assert file["latency"]["low"] <= file["latency"]["ratio"] <= file["latency"]["high"]
-        assert (folder / file["file"]).stat().st_size == file["bytes"]
+        assert file["sha256"] == {name: content_hash(folder / name) for name in file["sha256"]}
+        assert sum((folder / name).stat().st_size for name in file["sha256"]) == file["bytes"]
+        assert file["file"] in file["sha256"]
     allowed = {"image", "text", "report"}
     assert {path.stem for path in folder.iterdir()} == allowed
     assert len(list(folder.parent.iterdir())) == 1  # no temporary folder
@@ -186,7 +189,7 @@ def test_an_operator_that_the_format_lacks_leaves_nothing(
     tmp_path: Path, pair: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ImageEmbedding, "forward", lambda self, images: torch.special.bessel_j0(self.tower(images)))
-    with pytest.raises(ExportError, match=r"no form of the operator prims.bessel_j0.*--to pt2"):
+    with pytest.raises(ExportError, match=r"cannot be written as onnx: operator prims.bessel_j0.*--to pt2"):
         export(pair, tmp_path / "out", "onnx", config=QUICK)
     assert list(tmp_path.iterdir()) == []
 
@@ -209,6 +212,18 @@ def test_other_numbers_are_refused(tmp_path: Path, pair: Path, monkeypatch: pyte
     with pytest.raises(ExportError, match=r"image.pt2: embedding of an input of \(1, 3, 32, 32\) differs from eager"):
         export(pair, tmp_path / "out", "pt2", config=QUICK)
     assert list(tmp_path.iterdir()) == []
+
+
+@torch.inference_mode()
+def test_large_weights_go_to_a_file_beside(tmp_path: Path, pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("midsight.export.write.ONE_FILE_BYTES", 0)
+    (tmp_path / "out").mkdir()  # an empty folder is no obstacle
+    (one,) = export(pair, tmp_path / "out", "onnx", layer=-1, config=QUICK)
+    assert (tmp_path / "out" / "image.onnx.data").stat().st_size > 50_000
+    (entry,) = json.loads((tmp_path / "out" / "report.json").read_text())["files"]
+    assert sorted(entry["sha256"]) == ["image.onnx", "image.onnx.data"]
+    (expected,) = midsight.load(pair, device="cpu").tower.forward_intermediates(tiny.images(2, 32, 32), [-1])
+    agrees(Runner(one.path), expected, tiny.images(2, 32, 32))
 
 
 def test_what_is_there_stays(tmp_path: Path, pair: Path) -> None:
