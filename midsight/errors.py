@@ -9,6 +9,7 @@
     ├── ShapeError (ValueError)             a tensor of the wrong shape or dtype
     ├── LayerError (IndexError)             a layer that the tower does not have
     ├── TrainingError                       a training run that cannot go on: a NaN loss, another run's state
+    ├── ExportError                         a model that cannot be exported, or whose export gives other numbers
     ├── OutputError                         a result that could not be written
     └── MissingDependencyError (ImportError)    an optional package that is not installed
 
@@ -50,6 +51,10 @@ class LayerError(MidsightError, IndexError):
 
 class TrainingError(MidsightError):
     """A training run that cannot go on; the last good state is kept."""
+
+
+class ExportError(MidsightError):
+    """A model that cannot be exported, or whose exported form gives other numbers; nothing is left behind."""
 
 
 class OutputError(MidsightError):

@@ -14,6 +14,7 @@ from midsight.cli import (
     data,
     demo,
     embed,
+    export,
     features,
     models,
     options,
@@ -22,7 +23,7 @@ from midsight.cli import (
     train,
     train_dense,
 )
-from midsight.errors import MediaError, MidsightError, OutputError, TrainingError
+from midsight.errors import ExportError, MediaError, MidsightError, OutputError, TrainingError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -36,7 +37,8 @@ class _Group(TyperGroup):
                 return super().invoke(ctx)
         except MidsightError as error:
             show.fail(error)
-            raise typer.Exit(FAILED if isinstance(error, MediaError | OutputError | TrainingError) else USAGE) from None
+            failed = isinstance(error, ExportError | MediaError | OutputError | TrainingError)
+            raise typer.Exit(FAILED if failed else USAGE) from None
         except KeyboardInterrupt:
             show.warn("stopped")
             raise typer.Exit(INTERRUPTED) from None
@@ -58,6 +60,7 @@ app.command()(track.track)
 app.command()(models.models)
 app.command()(checkpoint.info)
 app.command()(checkpoint.convert)
+app.command()(export.export)
 app.command()(demo.demo)
 app.add_typer(data.app, name="data")
 train.app.command()(train_dense.segment)

@@ -54,8 +54,8 @@ def angles_at(y: Tensor, x: Tensor, head_dim: int) -> Tensor:
     """
     steps = torch.arange(0, head_dim // 2, 2, device=x.device, dtype=torch.float32)
     frequencies = THETA ** -(steps / (head_dim // 2))
-    along_x = (x[:, None] * frequencies).expand(len(y), -1, -1)  # rows, columns, D / 4
-    along_y = (y[:, None] * frequencies)[:, None].expand(-1, len(x), -1)
+    along_x = (x[:, None] * frequencies).expand(y.shape[0], -1, -1)  # rows, columns, D / 4
+    along_y = (y[:, None] * frequencies)[:, None].expand(-1, x.shape[0], -1)
     return torch.cat((along_x, along_y), dim=-1).flatten(0, 1)
 
 
@@ -78,6 +78,8 @@ class RopeTables:
 
     def get(self, rows: int, columns: int, device: torch.device) -> Rope:
         """The table of a `rows` x `columns` grid."""
+        if torch.compiler.is_exporting():  # a traced table belongs to the trace, and its grid may be symbols
+            return Rope(grid_angles(rows, columns, self.head_dim, class_token=self.class_token, device=device))
         key = (rows, columns, device)
         rope = self._tables.get(key)
         if rope is None:

@@ -8,7 +8,6 @@ Sources: EfficientNet paper (arXiv 1905.11946) table 1 and its compound scaling;
 instead of swish, no squeeze-and-excitation, and first and last stages that do not scale.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
@@ -31,7 +30,7 @@ _LITE2_STAGES = (
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Zeros before and after one axis so that ceil(size / stride) outputs come out; the odd one goes after."""
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 

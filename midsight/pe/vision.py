@@ -274,7 +274,7 @@ class VisionTransformer(nn.Module):
     def _positions(self, rows: int, columns: int) -> Tensor:
         """The position table at a grid: class row kept, the rest bilinear, not antialiased, as published."""
         table, grid = self.positional_embedding, self.config.grid
-        if (rows, columns) == (grid, grid):
+        if isinstance(rows, int) and (rows, columns) == (grid, grid):  # no int: torch.export, any grid
             return table
         first = int(self.use_cls_token)
         native = table[first:].unflatten(0, (grid, grid)).permute(2, 0, 1)[None]  # 1, W, grid, grid
@@ -316,5 +316,5 @@ def check_images(x: Tensor, patch_size: int) -> None:
             f"images must be of a floating dtype and normalised, got {x.dtype}; "
             "use transforms.get_image_transform(image_size)"
         )
-    if min(x.shape[-2:]) < patch_size:
+    if x.shape[-2] < patch_size or x.shape[-1] < patch_size:  # min() would compare the sides, which torch.export minds
         raise ShapeError(f"images of {x.shape[-2]} x {x.shape[-1]} pixels are smaller than one patch ({patch_size})")

@@ -28,7 +28,7 @@ NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?![\w])%?"
 AUTOCAST = re.compile(r", torch\.autocast\([^)]*\)")
 RUN = ("python", "bash")
 CLOSE = 0.03  # relative: other processors round other sums
-SECONDS = 60  # for one Bash block
+SECONDS = 180  # for one Bash block: an export takes 25 on a free core
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""`midsight export`: a model's towers as files for other programs."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from midsight.cli import options, show
+
+if TYPE_CHECKING:
+    from midsight.export import Exported
+
+
+def export(
+    source: Annotated[
+        str, typer.Argument(help='Published name, folder, file, repository, or "embedded".', metavar="SOURCE")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the files.")],
+    to: Annotated[str, typer.Option("--to", help="onnx, openvino or pt2 (torch.export).")],
+    layer: Annotated[
+        int | None,
+        typer.Option("--layer", help="The vision tower up to this block, without pooling.", show_default=False),
+    ] = None,
+    as_maps: Annotated[bool, typer.Option("--as-maps", help="Feature maps instead of tokens.")] = False,
+    dynamic: Annotated[bool, typer.Option("--dynamic", help="Any height, width and length of text.")] = False,
+    image_size: options.ImageSize = None,
+    revision: options.Revision = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each file.")] = False,
+) -> None:
+    """Write towers as ONNX, OpenVINO or torch.export files, checked against the model over real inputs.
+
+    Example: midsight export PE-Core-B16-224 -o b16 --to onnx --dynamic
+    """
+    with show.status(f"exporting {source}"):
+        from midsight.export import export as run
+
+        done = run(
+            source,
+            out,
+            to,  # type: ignore[arg-type]  # run says what is allowed
+            layer=layer,
+            as_maps=as_maps,
+            dynamic=dynamic,
+            image_size=image_size,
+            revision=revision,
+        )
+    if as_json:
+        for one in done:
+            show.json_line(asdict(one) | {"path": str(one.path)})
+        return
+    columns = ("file", "input", "output", "max error", "relative", "cosine")
+    show.table(columns, [row for one in done for row in _rows(one)], right=columns[3:])
+    for one in done:
+        show.note(f"wrote {one.path}: {one.latency.milliseconds:.3g} ms for {_shape(one.latency.input)}, {one.latency}")
+
+
+def _rows(one: "Exported") -> list[tuple[str, ...]]:
+    return [
+        (
+            one.path.name,
+            _shape(found.input),
+            found.output,
+            f"{found.max_error:.1e}",
+            f"{found.relative_error:.1e}",
+            f"{found.cosine:.7f}",
+        )
+        for found in one.agreements
+    ]
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))

@@ -1,0 +1,140 @@
+"""From a model to a folder of checked files."""
+
+import os
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from midsight.api import load
+from midsight.checkpoints.pretrained import whole_folder
+from midsight.checkpoints.writer import write_json
+from midsight.errors import ExportError, InputError, MidsightError, OutputError
+from midsight.export.agree import Agreement, Latency, check, latency
+from midsight.export.card import Card, gist
+from midsight.export.config import SUFFIXES, ExportConfig, Format
+from midsight.export.runner import Runner
+from midsight.export.samples import inputs_for
+from midsight.export.towers import Part, parts_of
+from midsight.export.write import write
+from midsight.files import content_hash
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One file, what it says about itself, and how it did."""
+
+    path: Path
+    card: Card
+    agreements: list[Agreement] = field(repr=False)
+    latency: Latency
+
+
+def export(
+    source: str | Path | None,
+    out: str | Path,
+    to: Format,
+    *,
+    layer: int | None = None,
+    as_maps: bool = False,
+    dynamic: bool = False,
+    image_size: int | None = None,
+    revision: str | None = None,
+    config: ExportConfig | None = None,
+) -> list[Exported]:
+    """Writes a model's towers as files for other programs, each checked against the model over real inputs.
+
+    The folder then holds `image` and, for a pair of towers, `text` with the format's ending, and `report.json`. It
+    appears whole or not at all.
+
+    Args:
+        source: whatever `midsight.load` takes; None and "embedded" are the model that comes with the package.
+        out: a folder that does not exist yet, or is empty.
+        to: "onnx", "openvino" or "pt2" (a saved program of torch.export).
+        layer: export the vision tower up to this block (0-based, negative from the end), without pooling.
+        as_maps: feature maps (B, C, h, w) of that block instead of tokens (B, N, C).
+        dynamic: leave height and width free, and the length of texts; the batch always is.
+        image_size: side of the square of a fixed size, pixels; None is what the model was trained with.
+        revision: branch, tag or commit of a repository.
+        config: how well the numbers must agree, and how they are timed; None takes the defaults.
+
+    Raises:
+        ExportError: an operator that the format lacks, or numbers beyond the bounds; nothing is left behind.
+        OutputError: `out` is taken, or cannot be written.
+        InputError: an unknown format, or maps of a model that pools.
+        MissingDependencyError: the extra `export` is not installed.
+        CheckpointError, UnknownModelError, ConfigError, LayerError: as `midsight.load`.
+    """
+    if to not in SUFFIXES:
+        raise InputError(f"to must be one of {', '.join(SUFFIXES)}; got {to!r}")
+    target, config = Path(out), config or ExportConfig()
+    _check_free(target)
+    model = load(source, device="cpu", dtype="fp32", layer=layer, revision=revision, image_size=image_size)
+    parts = parts_of(model, as_maps=as_maps, dynamic=dynamic)
+    if target.exists():
+        os.rmdir(target)  # empty: a new one takes its place whole or not at all
+    with whole_folder(target) as here:
+        done = [_export_part(part, here, to, config) for part in parts]
+        write_json(here / REPORT, _report(done, to, dynamic, config))
+    return [Exported(target / one.path.name, one.card, one.agreements, one.latency) for one in done]
+
+
+def _check_free(target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise OutputError(f"{target}: exists already; name a folder that is free, or remove it")
+
+
+def _export_part(part: Part, folder: Path, to: Format, config: ExportConfig) -> Exported:
+    path = folder / f"{part.card.tower}{SUFFIXES[to]}"
+    write(part, path, to)
+    try:
+        runner = Runner(path, threads=torch.get_num_threads())
+    except MidsightError:
+        raise
+    except Exception as error:  # each program has errors of its own
+        raise ExportError(f"{path.name}: cannot be opened again ({gist(error)}); take another format") from error
+    inputs = inputs_for(part.card, config.batches)
+    agreements = check(part, runner, inputs, config, path.name)
+    return Exported(path, part.card, agreements, latency(part, runner, inputs[0], config))
+
+
+def _report(done: list[Exported], to: Format, dynamic: bool, config: ExportConfig) -> dict[str, Any]:
+    card = done[0].card
+    files = [
+        {
+            "file": one.path.name,
+            "bytes": sum(path.stat().st_size for path in _files(one.path)),
+            "sha256": {path.name: content_hash(path) for path in _files(one.path)},
+            "input": asdict(one.card.input),
+            "output": asdict(one.card.output),
+            "agreement": [asdict(agreement) for agreement in one.agreements],
+            "latency": asdict(one.latency),
+        }
+        for one in done
+    ]
+    return {
+        "model": card.model,
+        "identity": card.identity,
+        "layer": card.layer,
+        "format": to,
+        "dynamic": dynamic,
+        "bounds": asdict(config),
+        "files": files,
+        "versions": {name: _version(name) for name in ("midsight", "torch", "onnx", "onnxruntime", "openvino")},
+    }
+
+
+def _files(path: Path) -> list[Path]:
+    """An exported file and the weights beside it, where the format or their size puts them there."""
+    return sorted(path.parent.glob(f"{path.stem}.*"))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,89 @@
+"""Exported files as functions of arrays, each run by its own program."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from midsight.errors import ShapeError
+from midsight.export.card import missing, read_card
+
+Array = npt.NDArray[Any]
+
+
+class Runner:
+    """An exported tower, ready to run on a CPU: `runner(images)`.
+
+    Attributes:
+        card: what the file says about itself.
+    """
+
+    def __init__(self, path: str | Path, threads: int | None = None) -> None:
+        """Opens a file that `midsight export` wrote.
+
+        Args:
+            path: .onnx, .xml (OpenVINO) or .pt2.
+            threads: of onnxruntime and OpenVINO; None leaves it to them. A .pt2 computes with torch's.
+
+        Raises:
+            InputError, CheckpointError, MissingDependencyError: as `read_card`.
+        """
+        self.card = read_card(path)
+        opened: dict[str, Callable[[str, int | None], Callable[[Array], Array]]] = {
+            ".onnx": _onnxruntime, ".xml": _openvino, ".pt2": _pt2,
+        }  # fmt: skip
+        try:
+            self._run = opened[Path(path).suffix.lower()](str(path), threads)
+        except ImportError as error:
+            raise missing(error) from error
+
+    def __call__(self, x: npt.ArrayLike) -> Array:
+        """One output for one input, both as the card describes them: float32 (B, D), (B, N, W) or (B, C, h, w).
+
+        Raises:
+            ShapeError: an input of another shape or dtype.
+        """
+        port, array = self.card.input, np.ascontiguousarray(x)
+        fits = array.ndim == len(port.shape) and all(
+            isinstance(size, str) or size == found for size, found in zip(port.shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype != np.dtype(port.dtype):
+            shape = ", ".join(map(str, port.shape))
+            raise ShapeError(f"{port.name} must be {port.dtype} ({shape}), got {array.dtype} {array.shape}")
+        return self._run(array)
+
+
+def _onnxruntime(path: str, threads: int | None) -> Callable[[Array], Array]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
+
+
+def _openvino(path: str, threads: int | None) -> Callable[[Array], Array]:
+    import openvino
+
+    # processors with bfloat16 would compute in it unasked
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    return lambda x: np.array(compiled(x)[0])
+
+
+def _pt2(path: str, threads: int | None) -> Callable[[Array], Array]:
+    import torch
+
+    module = torch.export.load(path).module()
+
+    @torch.inference_mode()
+    def run(x: Array) -> Array:
+        found: Array = module(torch.from_numpy(x)).numpy()
+        return found
+
+    return run
