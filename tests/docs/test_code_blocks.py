@@ -17,6 +17,17 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "not run",
         "make default-model   # or: python -m midsight.train.embedded --out FOLDER --device cuda",
     ),
+    ("spatial.md", "not run", "midsight data scenes --out scenes --count 2000 --size 448"),
+    (
+        "spatial.md",
+        "not run",
+        "torchrun --nproc-per-node 8 -m midsight.cli.main train spatial spatial_g14 --data shards --out runs/spatial-g",
+    ),
+    (
+        "spatial.md",
+        "not run",
+        "midsight train spatial spatial_distill --from PE-Core-L14-336 --data photos --out runs/spatial-l",
+    ),
 }
 DRAWINGS = {("architecture.md", "path, bytes, PIL image, array, tensor          labels")}  # shown, printed by nothing
 
