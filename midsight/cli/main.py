@@ -15,6 +15,7 @@ from midsight.cli import (
     demo,
     embed,
     features,
+    layers,
     models,
     options,
     show,
@@ -54,6 +55,7 @@ app = typer.Typer(
 app.command()(classify.classify)
 app.command()(embed.embed)
 app.command()(features.features)
+app.command()(layers.layers)
 app.command()(track.track)
 app.command()(models.models)
 app.command()(checkpoint.info)
