@@ -37,9 +37,9 @@ def layers(
     ] = None,
     share: Annotated[float, typer.Option("--share", help="Part held out where there is no validation set.")] = 0.2,
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Of probes. Default: the task's own.", show_default=False)
-    ] = None,
-    lr: Annotated[float, typer.Option("--lr", help="Learning rate of probes.")] = 1e-3,
+        int, typer.Option("--epochs", min=1, help="Of probes trained in steps: attention, segmentation, depth.")
+    ] = 20,
+    lr: Annotated[float, typer.Option("--lr", help="Learning rate of the same.")] = 1e-3,
     seed: Annotated[int, typer.Option("--seed", help="Of probes and intervals.")] = 0,
     images: Annotated[
         Path | None,
@@ -80,7 +80,7 @@ def layers(
     config = SweepConfig(
         task,  # type: ignore[arg-type]  # the configuration says what is allowed
         share=share,
-        epochs=epochs or 0,
+        epochs=epochs,
         lr=lr,
         batch_size=batch_size or 0,
         seed=seed,

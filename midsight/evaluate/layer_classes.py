@@ -18,7 +18,7 @@ from midsight.evaluate.layer_features import Kept, Pictures, Report, compute
 from midsight.evaluate.layer_fit import Plan, Statistics, groups, measured_probes
 from midsight.evaluate.layer_store import StoreLimits, TokenStore
 from midsight.evaluate.layer_types import Measured, SweepConfig, features_key
-from midsight.evaluate.probes import MLP_RATIO, AttentionProbe, LinearProbe, neighbours
+from midsight.evaluate.probes import MLP_RATIO, AttentionProbe, logistic, neighbours, standard, with_one
 from midsight.transforms.image import from_config
 
 
@@ -51,21 +51,21 @@ def measure_knn(model: Perception, data: Path, config: SweepConfig, folder: Path
 
 
 def measure_linear(model: Perception, data: Path, config: SweepConfig, folder: Path | None, report: Report) -> Measured:
-    """Accuracy of a linear map of the mean patch token, beside the class token where there is one."""
+    """Accuracy of a logistic regression on the mean patch token, with the class token where there is one."""
     read = _read(model, class_set(data, config.share, config.images), "mean_and_class", config, folder, report)
-    classes, width = len(read.data.names), read.store.shape.tokens * read.store.shape.width
-    plan = Plan(
-        make=lambda layers: LinearProbe(layers, width, classes, config.seed),
-        apply=lambda probe, x: probe(x.squeeze(2)),
-        loss=lambda logits, pictures: _cross_entropy(logits, read.labels[pictures]),
-        score=lambda logits, pictures: _hits(logits, read.labels[pictures]),
-        outputs=classes,
-        parameters=classes * width,
-        together=True,
-    )
-    probe = config.probe(epochs=50, batch_size=256)
-    found = measured_probes(read.store, plan, read.training, read.measured, probe, model, report)
-    return _accuracy(read, found)
+    labels, classes = read.labels.to(model.device), len(read.data.names)
+    parts, found = _parts(read, model.device), list[Tensor]()
+    model._settle()  # threads: the CPUs that are free now
+    for number, part in enumerate(parts):
+
+        def told(done: int, of: int, before: int = number) -> None:
+            report("probes", before * of + done, len(parts) * of)
+
+        training, measured = (_vectors(read.store, some, part, model) for some in (read.training, read.measured))
+        norm = standard(training)
+        weights = logistic(norm(training), labels[read.training], classes, told)
+        found.append(((with_one(norm(measured)) @ weights).argmax(dim=2) == labels[read.measured]).cpu())
+    return _accuracy(read, torch.cat(found)[:, :, None].double().numpy())
 
 
 def measure_attention(
@@ -83,7 +83,7 @@ def measure_attention(
         outputs=heads,
         parameters=(3 + 2 * MLP_RATIO) * width**2,
     )
-    probe = config.probe(epochs=20, batch_size=32)
+    probe = config.probe(batch_size=32, lr=config.lr, least_steps=200)
     found = measured_probes(read.store, plan, read.training, read.measured, probe, model, report)
     return _accuracy(read, found)
 
@@ -159,12 +159,13 @@ def _read(
 
 
 def _parts(read: _Read, device: torch.device) -> Sequence[slice]:
-    return list(groups(read.store.shape.layers, 16 * read.store.shape.pictures * read.store.shape.width, device))
+    shape = read.store.shape
+    return list(groups(shape.layers, 16 * shape.pictures * shape.tokens * shape.width, device))
 
 
 def _vectors(store: TokenStore, pictures: list[int], part: slice, model: Perception) -> Tensor:
-    """The only token of each picture, (l, N, W)."""
-    return store.tokens(pictures, part).squeeze(2).to(model.device)
+    """The tokens of each picture as one vector, (l, N, T W)."""
+    return store.tokens(pictures, part).flatten(2).to(model.device)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -26,13 +26,14 @@ from midsight.evaluate.layer_fit import Plan, measured_probes
 from midsight.evaluate.layer_store import TokenStore
 from midsight.evaluate.layer_types import Measured, SweepConfig, features_key
 from midsight.evaluate.metrics.bootstrap import Floats
-from midsight.evaluate.probes import LinearProbe
+from midsight.evaluate.probes import LinearProbe, ProbeConfig
 from midsight.images.labels import nearest
 from midsight.tasks.depth import DepthRange
 from midsight.tasks.depth.losses import EPS, MEAN_SHARE
 from midsight.tasks.windows import enlarge
 
 _FLOOR = 0.1  # of each bin, as in `midsight.tasks.depth.head`
+LR_WIDTH = 768  # channels of the encoder for which the rate of the settings holds
 _AT_ONCE = 1 << 28  # bytes of enlarged outputs
 
 
@@ -56,7 +57,7 @@ def measure_segmentation(
         return _per_picture(logits, store.targets(pictures), lambda x, y: class_counts(x.argmax(dim=1), y, classes))
 
     plan = _plan(model, config, classes, _as_it_is, loss, score)
-    statistics = measured_probes(store, plan, training, measured, config.probe(epochs=20, batch_size=16), model, report)
+    statistics = measured_probes(store, plan, training, measured, _training(config, model), model, report)
     return Measured(statistics, "mIoU", len(training), len(measured), _left_out(store), mean_iou)
 
 
@@ -76,7 +77,7 @@ def measure_depth(model: Perception, data: Path, config: SweepConfig, folder: Pa
         return _per_picture(metres, store.targets(pictures), root_mean_squares)
 
     plan = _plan(model, config, depths.bins, lambda outputs: metres_of(outputs, centres)[..., None], loss, score)
-    statistics = measured_probes(store, plan, training, measured, config.probe(epochs=20, batch_size=16), model, report)
+    statistics = measured_probes(store, plan, training, measured, _training(config, model), model, report)
     return Measured(statistics, "RMSE", len(training), len(measured), _left_out(store), higher=False)
 
 
@@ -96,6 +97,11 @@ def _plan(
     return Plan(
         lambda layers: LinearProbe(layers, width, outputs, config.seed), apply, loss, score, outputs, outputs * width
     )
+
+
+def _training(config: SweepConfig, model: Perception) -> ProbeConfig:
+    """A step of AdamW moves an output by about rate x width: narrow encoders get a higher rate, wide ones a lower."""
+    return config.probe(batch_size=16, lr=config.lr * LR_WIDTH / model.config.width, least_steps=500)
 
 
 def _as_it_is(outputs: Tensor) -> Tensor:

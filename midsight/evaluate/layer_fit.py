@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from midsight.api import Perception
 from midsight.evaluate.layer_features import Report
 from midsight.evaluate.layer_store import TokenStore
-from midsight.evaluate.probes import ProbeConfig, fit, standard
+from midsight.evaluate.probes import ProbeConfig, fit, standard_of
 
 Statistics = npt.NDArray[np.float64]  # (L, N, F) of N pictures; a figure follows from their mean
 _WORKING = {"cpu": 1 << 30}  # bytes that probes and their batches may take
@@ -28,7 +28,6 @@ class Plan:
     score: Callable[[Tensor, list[int]], Tensor]  # outputs, the pictures -> statistics (l, B, F)
     outputs: int  # numbers for each token, or for each picture where `apply` pools; for the memory that is needed
     parameters: int  # of one layer; for the same
-    together: bool = False  # tokens of a picture are one vector: T becomes 1
 
 
 def measured_probes(
@@ -41,10 +40,10 @@ def measured_probes(
     report: Report,
 ) -> Statistics:
     """Trains a probe for every layer and measures it: statistics of the measured pictures, (L, N, F)."""
-    layers, width = store.shape.layers, store.shape.tokens * store.shape.width
-    token_numbers = config.batch_size * (3 * width + 3 * plan.outputs * (1 if plan.together else store.shape.tokens))
+    layers, tokens, width = store.shape.layers, store.shape.tokens, store.shape.width
+    numbers = 3 * config.batch_size * tokens * (width + plan.outputs)
     found = []
-    parts = list(groups(layers, 4 * token_numbers + 16 * plan.parameters, model.device))
+    parts = list(groups(layers, 4 * numbers + 16 * plan.parameters, model.device))
     for number, part in enumerate(parts):
 
         def told(done: int, of: int, before: int = number) -> None:
@@ -66,19 +65,18 @@ def _one_group(
     told: Callable[[int, int], None],
 ) -> Statistics:
     def batch(pictures: list[int]) -> Tensor:
-        tokens = store.tokens(pictures, part)  # l, B, T, W
-        return tokens.flatten(2)[:, :, None] if plan.together else tokens
+        return store.tokens(pictures, part).to(device)  # l, B, T, W
 
-    norm = standard(batch, training, config.batch_size)
-    norm = type(norm)(norm.mean.to(device), norm.std.to(device))
+    size = config.batch_size
+    norm = standard_of(batch(training[k : k + size]) for k in range(0, len(training), size))
     probe = plan.make(part.stop - part.start).to(device)
 
     def outputs(pictures: list[int]) -> Tensor:
-        return plan.apply(probe, norm(batch(pictures).to(device)))
+        return plan.apply(probe, norm(batch(pictures)))
 
     fit(probe, lambda pictures: plan.loss(outputs(pictures), pictures), training, config, told)
     with torch.no_grad():
-        chunks = [measured[k : k + config.batch_size] for k in range(0, len(measured), config.batch_size)]
+        chunks = [measured[k : k + size] for k in range(0, len(measured), size)]
         scores = [plan.score(outputs(chunk), chunk).double().cpu() for chunk in chunks]
     return torch.cat(scores, dim=1).numpy()
 

@@ -26,8 +26,8 @@ class SweepConfig:
     task: Task
     layers: tuple[int, ...] = ()  # 0-based, negative from the end; none: all
     share: float = 0.2  # of the pictures, held out where the data have no validation part
-    epochs: int = 0  # of probes; 0: the task's own number
-    lr: float = 1e-3  # of probes
+    lr: float = 1e-3  # of probes that are trained in steps (attention, segmentation, depth)
+    epochs: int = 20  # of the same, at least 200 steps (attention) or 500
     batch_size: int = 0  # pictures encoded together; 0: 8
     seed: int = 0
     limits: StoreLimits = field(default_factory=StoreLimits)
@@ -43,8 +43,8 @@ class SweepConfig:
             raise ConfigError(f"task must be one of {', '.join(TASKS)}, got {self.task!r}")
         if not 0 < self.share < 1:
             raise ConfigError(f"share must be above 0 and below 1, got {self.share}")
-        if min(self.epochs, self.batch_size, self.long_side) < 0 or not self.lr > 0:
-            raise ConfigError(f"epochs, batch_size and long_side must be at least 0 and lr above 0, got {self}")
+        if self.epochs < 1 or min(self.batch_size, self.long_side) < 0 or not self.lr > 0:
+            raise ConfigError(f"epochs must be at least 1, batch_size and long_side 0, and lr above 0, got {self}")
 
     def indices(self, model: Perception) -> list[int]:
         """The blocks that are measured, ascending, 0-based.
@@ -60,9 +60,9 @@ class SweepConfig:
                 )
         return sorted({layer % depth for layer in self.layers}) or list(range(depth))
 
-    def probe(self, epochs: int, batch_size: int) -> ProbeConfig:
-        """How probes are trained, with the task's own number of epochs where none is set."""
-        return ProbeConfig(self.epochs or epochs, batch_size, self.lr, seed=self.seed)
+    def probe(self, batch_size: int, lr: float, least_steps: int) -> ProbeConfig:
+        """How probes are trained."""
+        return ProbeConfig(self.epochs, batch_size, lr, least_steps=least_steps, seed=self.seed)
 
 
 @dataclass(frozen=True)
