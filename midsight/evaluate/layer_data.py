@@ -100,8 +100,9 @@ def _together(training: Dataset, held: Dataset | None, classes: bool) -> ClassSe
 def _checked(path: Path, samples: list[Sample], training: int, classes: bool, left_out: dict[str, int]) -> ClassSet:
     names = tuple(sorted({sample.caption for sample in samples}))
     if len(names) < 2:
-        what = "class" if classes else "caption"
-        raise InputError(f"{path}: holds pictures of one {what}, {', '.join(names)!r}; expected at least two")
+        what = "classes" if classes else "captions"
+        found = f"one, {names[0]!r}" if names else "none"
+        raise InputError(f"{path}: pictures of at least two {what} are needed, but there is {found}")
     if classes and len(samples) == training:
         raise InputError(f"{path}: no class has two different pictures, so none can be held out to measure on")
     numbers = {name: number for number, name in enumerate(names)}

@@ -44,7 +44,7 @@ def measure_segmentation(
     meaning = LabelConfig(IGNORE, zero_is_void=config.zero_is_void)
     found = segmentation_pictures(data, config.share, meaning)
     store = _read(model, found, "uint8", config, folder, report)
-    training, measured = _both(store, found, lambda target: target != IGNORE, "a label")
+    training, measured, left_out = _both(store, found, lambda target: target != IGNORE, "a label")
     classes = 1 + max(_highest(store, number) for number in store.good)
     if classes < 2:
         raise InputError(f"{data}: all masks hold the label 0 alone; expected at least two classes")
@@ -58,14 +58,14 @@ def measure_segmentation(
 
     plan = _plan(model, config, classes, _as_it_is, loss, score)
     statistics = measured_probes(store, plan, training, measured, _training(config, model), model, report)
-    return Measured(statistics, "mIoU", len(training), len(measured), _left_out(store), mean_iou)
+    return Measured(statistics, "mIoU", len(training), len(measured), left_out, mean_iou)
 
 
 def measure_depth(model: Perception, data: Path, config: SweepConfig, folder: Path | None, report: Report) -> Measured:
     """RMSE in metres of a linear probe over bins of depth."""
     found = depth_pictures(data, config.share, DepthFiles(config.depth_scale, config.farthest))
     store = _read(model, found, "float32", config, folder, report)
-    training, measured = _both(store, found, lambda target: target > 0, "a depth")
+    training, measured, left_out = _both(store, found, lambda target: target > 0, "a depth")
     depths = DepthRange(farthest=config.farthest)
     centres = torch.linspace(depths.nearest, depths.farthest, depths.bins)
     side = model.preprocess.image_size // model.config.patch_size
@@ -78,7 +78,7 @@ def measure_depth(model: Perception, data: Path, config: SweepConfig, folder: Pa
 
     plan = _plan(model, config, depths.bins, lambda outputs: metres_of(outputs, centres)[..., None], loss, score)
     statistics = measured_probes(store, plan, training, measured, _training(config, model), model, report)
-    return Measured(statistics, "RMSE", len(training), len(measured), _left_out(store), higher=False)
+    return Measured(statistics, "RMSE", len(training), len(measured), left_out, higher=False)
 
 
 def _plan(
@@ -125,8 +125,8 @@ def _read(
 
 def _both(
     store: TokenStore, found: DensePictures, known: Callable[[Tensor], Tensor], what: str
-) -> tuple[list[int], list[int]]:
-    """Training and measured pictures that have a known pixel; a picture without one teaches and tells nothing."""
+) -> tuple[list[int], list[int], dict[str, int]]:
+    """Training and measured pictures that have a known pixel, and how many others there are, by reason."""
     good = [number for number in store.good if bool(known(store.targets([number])).any())]
     training = [number for number in good if number < found.training]
     measured = [number for number in good if number >= found.training]
@@ -135,17 +135,14 @@ def _both(
             f"{len(training)} pictures with {what} to train on and {len(measured)} to measure; expected at least one "
             f"of each. What cannot be read: {next(iter(store.bad.values()), 'none')}"
         )
-    return training, measured
+    reasons = {"unreadable picture": len(store.bad), f"picture without {what}": len(store.good) - len(good)}
+    return training, measured, {reason: count for reason, count in reasons.items() if count}
 
 
 def _highest(store: TokenStore, number: int) -> int:
     target = store.targets([number])
     counted = target[target != IGNORE]
     return int(counted.max()) if counted.numel() else 0
-
-
-def _left_out(store: TokenStore) -> dict[str, int]:
-    return {"unreadable picture": len(store.bad)} if store.bad else {}
 
 
 def _per_picture(outputs: Tensor, targets: Tensor, figures: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

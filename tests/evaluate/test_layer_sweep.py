@@ -18,7 +18,7 @@ from midsight.evaluate.layer_store import StoreLimits
 from midsight.evaluate.layer_sweep import sweep_layers
 from midsight.evaluate.layer_types import SweepConfig
 from midsight.evaluate.tracking import evaluate_davis, summary
-from midsight.images.labels import write_labels
+from midsight.images.labels import write_depth, write_labels
 from midsight.tasks.tracking import PE
 from tests.evaluate import layered
 
@@ -253,6 +253,28 @@ def test_a_mask_of_another_size(model: Perception, tmp_path: Path) -> None:
     write_labels(data / "masks/2.png", np.zeros((16, 32), np.uint8))
     with pytest.raises(InputError, match=r"2\.png: 32x16 pixels, but .*2\.png has 32x32"):
         sweep_layers(model, data, SweepConfig("segmentation"))
+
+
+def test_pictures_without_depth_are_left_out_and_counted(model: Perception, tmp_path: Path) -> None:
+    data = layered.dense_folder(tmp_path, "depth", 8)
+    write_depth(data / "depth/3.png", np.zeros((32, 32)))
+    (data / "images/4.png").write_bytes(b"junk")
+    found = sweep_layers(model, data, SweepConfig("depth"))
+    assert found.left_out == {"unreadable picture": 1, "picture without a depth": 1}
+    assert found.training + found.units == 6
+
+
+def test_annotations_of_one_class(model: Perception, tmp_path: Path) -> None:
+    annotations = layered.coco(tmp_path / "coco", 2)
+    content = json.loads(annotations.read_text())
+    for entry in content["annotations"]:
+        entry["category_id"] = 1
+    annotations.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="at least two classes are needed, but there is one, 'green'"):
+        sweep_layers(model, annotations, SweepConfig("knn"))
+    annotations.write_text(json.dumps(content | {"annotations": []}))
+    with pytest.raises(InputError, match="but there is none"):
+        sweep_layers(model, annotations, SweepConfig("knn"))
 
 
 def test_masks_of_one_label_and_sets_of_one_picture(model: Perception, tmp_path: Path) -> None:
