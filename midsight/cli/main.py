@@ -16,6 +16,7 @@ from midsight.cli import (
     embed,
     export,
     features,
+    layers,
     models,
     options,
     show,
@@ -56,6 +57,7 @@ app = typer.Typer(
 app.command()(classify.classify)
 app.command()(embed.embed)
 app.command()(features.features)
+app.command()(layers.layers)
 app.command()(track.track)
 app.command()(models.models)
 app.command()(checkpoint.info)

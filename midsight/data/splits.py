@@ -153,10 +153,19 @@ def _look(dataset: Dataset, kind: Kind, every: int) -> list[_Found]:
 
 def _smallest(group: Mapping[str, list[_Found]], share: float) -> Iterable[_Found]:
     """The samples of a group that are held out: those of the smallest hashes."""
-    if not share or len(group) < 2:
+    return [sample for content in held_contents(group, share) for sample in group[content]]
+
+
+def held_contents(contents: Iterable[str], share: float) -> list[str]:
+    """Which of some hashes of content are held out: the smallest, a share of all, at least one and never all.
+
+    Args:
+        contents: hashes; copies count once. Of a single one, or with a share of 0, none is held out.
+    """
+    distinct = sorted(set(contents))
+    if not share or len(distinct) < 2:
         return []
-    count = min(max(1, round(share * len(group))), len(group) - 1)
-    return [sample for content in sorted(group)[:count] for sample in group[content]]
+    return distinct[: min(max(1, round(share * len(distinct))), len(distinct) - 1)]
 
 
 def _divide(dataset: Dataset, held: Sequence[_Found]) -> tuple[Dataset, Dataset | None]:

@@ -44,6 +44,13 @@ def read_numbers(source: StrPath, *, limits: Limits = DEFAULT_LIMITS) -> Numbers
     return values.astype(np.uint16)
 
 
+def nearest(values: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """A map of numbers at another size: those at the centres of its cells, never mixed."""
+    rows = (2 * np.arange(height) + 1) * values.shape[0] // (2 * height)
+    columns = (2 * np.arange(width) + 1) * values.shape[1] // (2 * width)
+    return np.ascontiguousarray(values[np.ix_(rows, columns)])
+
+
 def write_labels(path: StrPath, labels: npt.NDArray[Any]) -> None:
     """A label map as an indexed PNG in the colours of Pascal VOC and DAVIS, written whole or not at all.
 

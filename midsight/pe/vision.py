@@ -169,6 +169,10 @@ class VisionTransformer(nn.Module):
             raise LayerError(f"name at least one layer, 0 to {self.layers - 1} or negative from the end")
         return self._pass(self._intermediates, x, tuple(self._layer(index) for index in layers), as_maps, norm)
 
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """What `forward` makes of tokens (B, N, W) of any block: final norm, pooled, projected, (B, output_dim)."""
+        return self._projected(self.ln_post(tokens))
+
     def pack(self, dtype: torch.dtype = torch.float32, graphs: bool = False) -> Self:
         """Prepare inference where the weights are, on a CPU or a CUDA device: fewer and larger steps.
 
@@ -211,7 +215,10 @@ class VisionTransformer(nn.Module):
         return function(x, *arguments)
 
     def _embeddings(self, x: Tensor, layer: int, strip_cls_token: bool) -> Tensor:
-        x = self._pool(self._features(x, layer, strip_cls_token, norm=True))
+        return self._projected(self._features(x, layer, strip_cls_token, norm=True))
+
+    def _projected(self, x: Tensor) -> Tensor:
+        x = self._pool(x)
         return x if self.output_dim is None else x @ self.proj.to(x.dtype)
 
     def _features(self, x: Tensor, layer: int, strip_cls_token: bool, norm: bool) -> Tensor:

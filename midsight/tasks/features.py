@@ -92,7 +92,11 @@ class DenseEncoder:
 
     def images(self, image: Pixels, height: int, width: int) -> Tensor:
         """uint8 (H, W, 3) to float32 (3, height, width), resized and normalised."""
-        return self.normalize(resize_pixels(image, height, width, self.preprocess.interpolation))
+        return self.normalize(self.pixels(image, height, width))
+
+    def pixels(self, image: Pixels, height: int, width: int) -> Tensor:
+        """uint8 (H, W, 3) to uint8 (3, height, width), resized and not yet normalised."""
+        return resize_pixels(image, height, width, self.preprocess.interpolation)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """uint8 (..., 3, H, W) to float32."""
@@ -111,6 +115,13 @@ class DenseEncoder:
         self._before()
         maps = self.tower.forward_intermediates(images.to(self.device), self.layers, as_maps=True, norm=self.norm)
         return [found.float() for found in maps]
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor) -> list[Tensor]:
+        """As calling it, but tokens float32 (B, N, C) each, the class token first where the tower has one."""
+        self._before()
+        found = self.tower.forward_intermediates(images.to(self.device), self.layers, norm=self.norm)
+        return [tokens.float() for tokens in found]
 
 
 def fitting(length: float, patch_size: int) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor
 from midsight.data.pairs import Pair
 from midsight.errors import MediaError, OutputError
 from midsight.files import atomic_write
+from midsight.images.labels import nearest
 from midsight.tasks.features import DenseEncoder
 
 GIB = 2**30
@@ -131,13 +132,6 @@ class Samples:
         except (OSError, OutputError) as error:
             warnings.warn(f"features are no longer kept: {error}", UserWarning, stacklevel=2)
             self._room = 0
-
-
-def nearest(values: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-    """A map of numbers at another size: those at the centres of its cells, never mixed."""
-    rows = (2 * np.arange(height) + 1) * values.shape[0] // (2 * height)
-    columns = (2 * np.arange(width) + 1) * values.shape[1] // (2 * width)
-    return np.ascontiguousarray(values[np.ix_(rows, columns)])
 
 
 def stacked(samples: list[Sample], move: Callable[[Tensor], Tensor]) -> tuple[list[Tensor], Tensor]:

@@ -12,9 +12,9 @@ from torch import Tensor
 import midsight
 from midsight.api import dense_encoder
 from midsight.data.segmentation import LabelConfig, SegmentationSet, mask_folders
-from midsight.images.labels import write_labels
+from midsight.images.labels import nearest, write_labels
 from midsight.tasks.features import DenseEncoder
-from midsight.train.cache import Sample, Samples, nearest
+from midsight.train.cache import Sample, Samples
 
 
 @pytest.fixture
