@@ -14,8 +14,8 @@ FAILED = 1
 
 def track(
     frames: Annotated[Path, typer.Argument(help="A video, or a folder of frames.", metavar="VIDEO")],
-    labels: Annotated[
-        Path, typer.Argument(help="Labels of the first frame: indexed or grey PNG; 0 background.", metavar="LABELS")
+    mask: Annotated[
+        Path, typer.Option("--mask", help="Labels of the first frame: indexed or grey PNG; 0 is background.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for one indexed PNG a frame.")],
     protocol: Annotated[
@@ -36,7 +36,7 @@ def track(
 
     Writes 00000.png and so on, in the colours of DAVIS. Frames that cannot be read are left out, and told.
 
-    Example: midsight track walk.mp4 first.png -o masks
+    Example: midsight track walk.mp4 --mask first.png -o masks
     """
     from midsight.api import dense_encoder
     from midsight.images.labels import write_labels
@@ -48,7 +48,7 @@ def track(
     if long_side is not None:
         config = replace(config, short_side=None, long_side=long_side)
     loaded = options.open_model(model, device, dtype, revision=revision, threads=threads)
-    found = track(frames, labels, dense_encoder(loaded, [layer]), config)
+    found = track(frames, mask, dense_encoder(loaded, [layer]), config)
     done = failed = 0
     with show.progress() as bar:
         task = bar.add_task("tracking", total=None)

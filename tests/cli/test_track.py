@@ -29,7 +29,17 @@ def frames(tmp_path: Path) -> Path:
 
 
 def run(frames: Path, folder: Path, *arguments: object) -> Result:
-    given = [frames, frames.parent / "first.png", "-o", frames.parent / "out", "--model", folder, "--device", "cpu"]
+    given = [
+        frames,
+        "--mask",
+        frames.parent / "first.png",
+        "-o",
+        frames.parent / "out",
+        "--model",
+        folder,
+        "--device",
+        "cpu",
+    ]
     return CliRunner().invoke(app, ["track", *map(str, [*given, *arguments])])
 
 
