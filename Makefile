@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CONTENTS := pyproject.toml constraints.txt
 
-.PHONY: demo test check unit ffmpeg egl bench docs default-model format clean
+.PHONY: demo test check unit ffmpeg egl bench docs default-model default-spatial-model format clean
 
 demo: .venv/.core  ## classify, compare and show the shipped pictures and clip with the embedded model
 	$(BIN)/midsight demo --out demo
@@ -42,6 +42,9 @@ docs: .venv/.dev  ## the site, into site/
 
 default-model: .venv/.dev  ## train the embedded model again from packaged open data (hours)
 	$(BIN)/python -m midsight.train.embedded --out midsight/assets/embedded
+
+default-spatial-model: .venv/.dev egl  ## align the embedded PE-Spatial again from rendered scenes (an hour or two)
+	$(BIN)/python -m midsight.train.embedded_spatial --out midsight/assets/embedded_spatial --clips 30
 
 format: .venv/.dev
 	$(BIN)/ruff format .

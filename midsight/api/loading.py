@@ -31,7 +31,8 @@ def load(
 
     Args:
         name_or_path: a published name ("PE-Core-L14-336"), a folder, a weight file, or a Hugging Face repository id.
-            None, and "embedded", is the small model that comes with the package and needs no download.
+            None, and "embedded", is the small model that comes with the package and needs no download;
+            "embedded-spatial" is its PE-Spatial, for dense tasks.
         device: "cpu", "cuda", "mps" or a torch device; "auto" takes the best that is there.
         dtype: "fp32" (also "auto") is exact; "bf16" computes in bfloat16 and keeps the residual stream in float32.
         layer: keep the vision tower up to this block only (0-based, negative from the end); see `Perception`.

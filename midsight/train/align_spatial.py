@@ -31,6 +31,7 @@ from midsight.train.logs import Log, Report
 from midsight.train.loop import Outcome
 from midsight.train.masking import draw_blocks, hide_patches
 from midsight.train.pair import autocast
+from midsight.train.revision import revision
 from midsight.train.spatial_config import SpatialConfig, as_metadata
 from midsight.train.spatial_data import Prepare, SpatialBatch, SpatialBatches, spatial_batches
 from midsight.train.spatial_teachers import LocalityTeacher, open_locality, scene_masks
@@ -302,6 +303,8 @@ class SpatialRun:
                 "steps": self.progress.step,
                 "samples": self.progress.samples,
                 "recipe": as_metadata(self.config),
+                "seed": self.config.seed,
+                "revision": revision(),
             }
             values = {key: value.detach().cpu() for key, value in tower.state_dict().items()}
             config = replace(tower.config, drop_path=0.0)

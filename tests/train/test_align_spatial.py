@@ -85,6 +85,8 @@ def test_both_losses_fall_and_the_result_is_a_spatial_tower(core: Path, blocks: 
     assert found.text is None
     assert not any("mask_token" in key or "match" in key for key in found.state_dict)
     assert found.metadata["recipe"]["locality"]["teacher"] == "scenes"
+    assert found.metadata["seed"] == 0
+    assert len(found.metadata["revision"]) >= 7
     model = midsight.load(outcome.model)
     maps = model.features([drawing(0)[0]], layers=[-1])
     assert next(iter(maps)) is not None
