@@ -1,6 +1,9 @@
 """Exported files as functions of arrays, each run by its own program."""
 
-from collections.abc import Callable
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +75,38 @@ def _openvino(path: str, threads: int | None) -> Callable[[Array], Array]:
     # processors with bfloat16 would compute in it unasked
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     settings |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
-    return lambda x: np.array(compiled(x)[0])
+    with _signal_stack_kept():
+        compiled = openvino.Core().compile_model(path, "CPU", settings)
+
+    def run(x: Array) -> Array:
+        with _signal_stack_kept():
+            return np.array(compiled(x)[0])
+
+    return run
+
+
+class _SignalStack(ctypes.Structure):
+    """C's stack_t on Linux."""
+
+    _fields_ = (("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """The thread's stack for signals is behind the block what it was before.
+
+    Where a processor has AMX, OpenVINO gives the calling thread one that just holds the registers and no handler's own
+    frames: the next signal that Python handles, such as Ctrl-C, would end the process with a segmentation fault.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    libc, before = ctypes.CDLL(None), _SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
 
 
 def _pt2(path: str, threads: int | None) -> Callable[[Array], Array]:

@@ -267,3 +267,25 @@ def test_comparison_of_maps_is_along_channels() -> None:
     assert worst.cosine == pytest.approx(0.5)
     with pytest.raises(ExportError, match="shape"):
         compare(found[:, :2], expected, (1,), "maps")
+
+
+def test_signals_are_heard_behind_openvino(tmp_path: Path) -> None:
+    """OpenVINO leaves a stack for signals on which Python's handlers crash, on processors with AMX."""
+    model = saved(tmp_path / "tower", tiny.vision(**SMALL, **DENSE))
+    export(model, tmp_path / "out", to="openvino", layer=-1, config=QUICK)
+    code = (
+        "import ctypes, glob, os, signal, sys\n"
+        "import numpy as np\n"
+        "from midsight.export import Runner\n"
+        "heard = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: heard.append(sorted(str(k) for k in range(1000))))\n"
+        "runner = Runner(glob.glob(sys.argv[1] + '/*.xml')[0])\n"
+        "runner(np.zeros((1, 3, 32, 32), dtype=np.float32))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "stack = (ctypes.c_void_p * 3)()\n"
+        "ctypes.CDLL(None).sigaltstack(None, stack)\n"
+        "print(len(heard), stack[0])\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.split() == ["1", "None"], done.stderr[-500:]
