@@ -83,6 +83,7 @@ class _Axes:
         )
 
     def draw_grid(self, canvas: ImageDraw.ImageDraw) -> None:
+        """Title, lines of round values and the numbers of layers."""
         canvas.text((_FINE * _LEFT, _FINE * 10), self.title, "#222222", ImageFont.load_default(14 * _FINE))
         for value in _round_values(self.low, self.high):
             y = self.point(self.layers[0], value)[1]

@@ -133,13 +133,7 @@ class SpatialRun:
 
     def run(self, resume: bool = False) -> Outcome:
         """Trains to the end, or until it is told to stop; see `train_spatial`."""
-        found = state.latest(self.folder)
-        if found is not None and not resume:
-            raise TrainingError(f"{self.folder}: holds a run already ({found.name}); resume it, or use another folder")
-        collect(None, self.here)  # nobody writes before all have looked
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.here.first:
-            state.remove_parts(self.folder)
+        found = state.enter(self.folder, resume, self.here)
         if found is not None:
             digest = self.config.digest()
             self.progress = state.read_progress(found, digest, self.dataset.fingerprint, self.here.size)

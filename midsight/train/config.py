@@ -130,13 +130,13 @@ class FinetuneConfig:
     alpha: float | None = None  # (1 - alpha) start + alpha tuned is saved; None ("best" in a recipe): the best one
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 0, "finetune.epochs must be 0 (as stages say) or more", self.epochs)
-        _require(self.mode in ("full", "lora"), "finetune.mode must be full or lora", self.mode)
-        _require(self.locked in ("none", "image", "text"), "finetune.locked must be none, image or text", self.locked)
-        _require(self.lora_rank >= 1, "finetune.lora_rank must be at least 1", self.lora_rank)
-        _require(self.lora_lr > 0, "finetune.lora_lr must be above 0", self.lora_lr)
-        _require(0 <= self.holdout < 1, "finetune.holdout must be from 0 to below 1", self.holdout)
-        _require(self.alpha is None or 0 <= self.alpha <= 1, "finetune.alpha must be best or from 0 to 1", self.alpha)
+        require(self.epochs >= 0, "finetune.epochs must be 0 (as stages say) or more", self.epochs)
+        require(self.mode in ("full", "lora"), "finetune.mode must be full or lora", self.mode)
+        require(self.locked in ("none", "image", "text"), "finetune.locked must be none, image or text", self.locked)
+        require(self.lora_rank >= 1, "finetune.lora_rank must be at least 1", self.lora_rank)
+        require(self.lora_lr > 0, "finetune.lora_lr must be above 0", self.lora_lr)
+        require(0 <= self.holdout < 1, "finetune.holdout must be from 0 to below 1", self.holdout)
+        require(self.alpha is None or 0 <= self.alpha <= 1, "finetune.alpha must be best or from 0 to 1", self.alpha)
 
     @property
     def finishes(self) -> bool:
@@ -180,23 +180,23 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         data, mask, optim = self.data, self.mask, self.optim
-        _require(data.batch_size >= 2, "data.batch_size must be at least 2 (a pair needs a negative)", data.batch_size)
-        _require(data.micro_batch >= 1, "data.micro_batch must be at least 1", data.micro_batch)
-        _require(data.frames >= 0, "data.frames must be 0 (images) or more", data.frames)
-        _require(data.resident >= 0, "data.resident must be 0 (decode anew) or a side in pixels", data.resident)
-        _require(not (data.resident and data.frames), "data.resident is for images: data.frames must be 0", data.frames)
-        _require(0 < mask.ratio < 1, "mask.ratio must be between 0 and 1", mask.ratio)
-        _require(0 < mask.fraction <= 1, "mask.fraction must be above 0 and at most 1", mask.fraction)
-        _require(mask.positions in ("all", "hidden"), "mask.positions must be all or hidden", mask.positions)
-        _require(optim.name in ("lamb", "adamw"), "optim.name must be lamb or adamw", optim.name)
-        _require(optim.lr > 0, "optim.lr must be above 0", optim.lr)
+        require(data.batch_size >= 2, "data.batch_size must be at least 2 (a pair needs a negative)", data.batch_size)
+        require(data.micro_batch >= 1, "data.micro_batch must be at least 1", data.micro_batch)
+        require(data.frames >= 0, "data.frames must be 0 (images) or more", data.frames)
+        require(data.resident >= 0, "data.resident must be 0 (decode anew) or a side in pixels", data.resident)
+        require(not (data.resident and data.frames), "data.resident is for images: data.frames must be 0", data.frames)
+        require(0 < mask.ratio < 1, "mask.ratio must be between 0 and 1", mask.ratio)
+        require(0 < mask.fraction <= 1, "mask.fraction must be above 0 and at most 1", mask.fraction)
+        require(mask.positions in ("all", "hidden"), "mask.positions must be all or hidden", mask.positions)
+        require(optim.name in ("lamb", "adamw"), "optim.name must be lamb or adamw", optim.name)
+        require(optim.lr > 0, "optim.lr must be above 0", optim.lr)
         weight = self.loss.teacher_features
-        _require(weight >= 0, "loss.teacher_features must be 0 (left out) or more", weight)
-        _require(0 < optim.layer_decay <= 1, "optim.layer_decay must be above 0 and at most 1", optim.layer_decay)
-        _require(self.run.precision in ("fp32", "bf16"), "run.precision must be fp32 or bf16", self.run.precision)
-        _require(self.run.sharding in ("full", "replicate"), "run.sharding: full or replicate", self.run.sharding)
+        require(weight >= 0, "loss.teacher_features must be 0 (left out) or more", weight)
+        require(0 < optim.layer_decay <= 1, "optim.layer_decay must be above 0 and at most 1", optim.layer_decay)
+        require(self.run.precision in ("fp32", "bf16"), "run.precision must be fp32 or bf16", self.run.precision)
+        require(self.run.sharding in ("full", "replicate"), "run.sharding: full or replicate", self.run.sharding)
         for name in ("log_every", "save_every", "keep"):
-            _require(getattr(self.run, name) >= 1, f"run.{name} must be at least 1", getattr(self.run, name))
+            require(getattr(self.run, name) >= 1, f"run.{name} must be at least 1", getattr(self.run, name))
 
     def digest(self) -> str:
         """Names everything that decides the weights, 16 hexadecimal digits; how it is run, where data lie and what is
@@ -207,7 +207,8 @@ class TrainConfig:
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _require(holds: bool, message: str, found: object) -> None:
+def require(holds: bool, message: str, found: object) -> None:
+    """Raises ConfigError where a setting cannot be."""
     if not holds:
         raise ConfigError(f"{message}, got {found!r}")
 
@@ -220,13 +221,13 @@ def resolve(config: TrainConfig) -> TrainConfig:
     Raises:
         ConfigError: no stages, or a batch that is larger than a stage.
     """
-    _require(
+    require(
         bool(config.stages),
         "a recipe needs at least one [[stages]] with image_size and samples, or finetune.epochs and a start (--from)",
         config.stages,
     )
     steps, stages, data, optim = config.steps, config.stages, config.data, config.optim
-    _require(
+    require(
         not (data.frames and steps.mask), "steps.mask must be false with data.frames: clips have no masked views", True
     )
     if not steps.high_resolution and len(stages) > 1:

@@ -115,17 +115,17 @@ class DenseConfig:
     run: DenseRunSettings = field(default_factory=DenseRunSettings)
 
     def __post_init__(self) -> None:
-        _require(self.head.kind in KINDS, f"head.kind must be one of {', '.join(KINDS)}", self.head.kind)
-        _require(bool(self.encoder.layers), "encoder.layers needs at least one layer", self.encoder.layers)
-        _require(self.steps >= 1, "steps must be at least 1", self.steps)
-        _require(self.epochs >= 0, "epochs must be 0 (as steps say) or more", self.epochs)
-        _require(self.data.batch_size >= 1, "data.batch_size must be at least 1", self.data.batch_size)
-        _require(self.data.cache_gib >= 0, "data.cache_gib must be 0 (keep nothing) or more", self.data.cache_gib)
-        _require(self.data.image_size >= 0, "data.image_size must be 0 (the encoder's) or more", self.data.image_size)
-        _require(self.optim.lr > 0, "optim.lr must be above 0", self.optim.lr)
-        _require(0 <= self.optim.warmup < 1, "optim.warmup is a share of the run, below 1", self.optim.warmup)
+        require(self.head.kind in KINDS, f"head.kind must be one of {', '.join(KINDS)}", self.head.kind)
+        require(bool(self.encoder.layers), "encoder.layers needs at least one layer", self.encoder.layers)
+        require(self.steps >= 1, "steps must be at least 1", self.steps)
+        require(self.epochs >= 0, "epochs must be 0 (as steps say) or more", self.epochs)
+        require(self.data.batch_size >= 1, "data.batch_size must be at least 1", self.data.batch_size)
+        require(self.data.cache_gib >= 0, "data.cache_gib must be 0 (keep nothing) or more", self.data.cache_gib)
+        require(self.data.image_size >= 0, "data.image_size must be 0 (the encoder's) or more", self.data.image_size)
+        require(self.optim.lr > 0, "optim.lr must be above 0", self.optim.lr)
+        require(0 <= self.optim.warmup < 1, "optim.warmup is a share of the run, below 1", self.optim.warmup)
         for name in ("log_every", "save_every"):
-            _require(getattr(self.run, name) >= 1, f"run.{name} must be at least 1", getattr(self.run, name))
+            require(getattr(self.run, name) >= 1, f"run.{name} must be at least 1", getattr(self.run, name))
 
     def digest(self) -> str:
         """Names everything that decides the weights; where data lie and how it is run do not count."""
@@ -161,6 +161,6 @@ class DepthTrainConfig(DenseConfig):
     depth: DepthSettings = field(default_factory=DepthSettings)
 
 
-def _require(holds: bool, message: str, found: object) -> None:
+def require(holds: bool, message: str, found: object) -> None:
     if not holds:
         raise ConfigError(f"{message}, got {found!r}")

@@ -93,11 +93,7 @@ class DetectRun:
 
     def run(self, resume: bool) -> Outcome:
         """Trains to the end, or until it is told to stop; see `train_detector`."""
-        found = state.latest(self.folder)
-        if found is not None and not resume:
-            raise TrainingError(f"{self.folder}: holds a run already ({found.name}); resume it, or use another folder")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        state.remove_parts(self.folder)
+        found = state.enter(self.folder, resume, self.here)
         if found is not None:
             self.progress = state.read_progress(found, self.config.digest(), self.fingerprint, 1)
             state.read_tensors(found, state.tensors(self.detector, self.optimizer), self.here)

@@ -12,11 +12,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from midsight.errors import ConfigError
 from midsight.tasks.detection.augment import JitterConfig
 from midsight.tasks.detection.deta_losses import DETALossConfig
 from midsight.tasks.detection.losses import MaskRCNNLossConfig
-from midsight.train.config import read_settings
+from midsight.train.config import read_settings, require
 
 
 @dataclass(frozen=True)
@@ -111,12 +110,6 @@ class DetectConfig:
             del values["data"][name]  # the data's content is compared by itself
         del values["run"]
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def require(holds: bool, message: str, found: object) -> None:
-    """Raises ConfigError where a setting cannot be."""
-    if not holds:
-        raise ConfigError(f"{message}, got {found!r}")
 
 
 def read_detect_recipe(path: str | Path, changes: tuple[str, ...] | list[str] = ()) -> DetectConfig:

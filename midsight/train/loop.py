@@ -97,13 +97,7 @@ class Trainer:
             ConfigError: the teacher's embeddings are to be the student's, and are of another width.
             OutputError: a checkpoint cannot be written; the one before is intact.
         """
-        found = state.latest(self.folder)
-        if found is not None and not resume:
-            raise TrainingError(f"{self.folder}: holds a run already ({found.name}); resume it, or use another folder")
-        collect(None, self.here)  # nobody writes before all have looked
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if self.here.first:
-            state.remove_parts(self.folder)
+        found = state.enter(self.folder, resume, self.here)
         if found is not None:
             self._resume(found)
         self.log = Log(self.folder if self.here.first else None, self._report if self.here.first else None)

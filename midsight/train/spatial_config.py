@@ -13,8 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from midsight.errors import ConfigError
-from midsight.train.config import OptimConfig, read_settings
+from midsight.train.config import OptimConfig, read_settings, require
 from midsight.transforms.augment import AugmentConfig
 
 
@@ -107,32 +106,27 @@ class SpatialConfig:
     run: SpatialRunConfig = field(default_factory=SpatialRunConfig)
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "steps must be at least 1", self.steps)
-        _require(self.data.batch_size >= 1, "data.batch_size must be at least 1", self.data.batch_size)
-        _require(self.data.micro_batch >= 1, "data.micro_batch must be at least 1", self.data.micro_batch)
-        _require(0 <= self.model.drop_path < 1, "model.drop_path must be from 0 to below 1", self.model.drop_path)
-        _require(0 <= self.hide.ratio < 1, "hide.ratio must be from 0 to below 1", self.hide.ratio)
-        _require(self.hide.block >= 1, "hide.block must be at least 1", self.hide.block)
+        require(self.steps >= 1, "steps must be at least 1", self.steps)
+        require(self.data.batch_size >= 1, "data.batch_size must be at least 1", self.data.batch_size)
+        require(self.data.micro_batch >= 1, "data.micro_batch must be at least 1", self.data.micro_batch)
+        require(0 <= self.model.drop_path < 1, "model.drop_path must be from 0 to below 1", self.model.drop_path)
+        require(0 <= self.hide.ratio < 1, "hide.ratio must be from 0 to below 1", self.hide.ratio)
+        require(self.hide.block >= 1, "hide.block must be at least 1", self.hide.block)
         kinds = ("scenes", "sam", "none")
-        _require(self.locality.teacher in kinds, "locality.teacher: scenes, sam or none", self.locality.teacher)
-        _require(self.locality.temperature > 0, "locality.temperature must be above 0", self.locality.temperature)
-        _require(self.run.precision in ("fp32", "bf16"), "run.precision must be fp32 or bf16", self.run.precision)
+        require(self.locality.teacher in kinds, "locality.teacher: scenes, sam or none", self.locality.teacher)
+        require(self.locality.temperature > 0, "locality.temperature must be above 0", self.locality.temperature)
+        require(self.run.precision in ("fp32", "bf16"), "run.precision must be fp32 or bf16", self.run.precision)
         weights = (self.semantic.weight, self.locality.weight, self.teacher.pairs, self.teacher.tokens)
-        _require(min(weights) >= 0, "weights of losses must be 0 (left out) or more", min(weights))
-        _require(self.optim.lr > 0, "optim.lr must be above 0", self.optim.lr)
+        require(min(weights) >= 0, "weights of losses must be 0 (left out) or more", min(weights))
+        require(self.optim.lr > 0, "optim.lr must be above 0", self.optim.lr)
         for name in ("log_every", "save_every", "keep"):
-            _require(getattr(self.run, name) >= 1, f"run.{name} must be at least 1", getattr(self.run, name))
+            require(getattr(self.run, name) >= 1, f"run.{name} must be at least 1", getattr(self.run, name))
 
     def digest(self) -> str:
         """Names everything that decides the weights, 16 hexadecimal digits."""
         values = dataclasses.asdict(self)
         del values["run"], values["data"]["micro_batch"], values["data"]["workers"], values["data"]["source"]
         return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _require(holds: bool, message: str, found: object) -> None:
-    if not holds:
-        raise ConfigError(f"{message}, got {found!r}")
 
 
 def read_spatial_recipe(path: str | Path, changes: Sequence[str] = ()) -> SpatialConfig:

@@ -20,6 +20,7 @@ from midsight.data.scenes.write import read_labels
 from midsight.data.stream import Item, Order, Stream
 from midsight.errors import MediaError
 from midsight.transforms.augment import AugmentConfig, Draw, TrainTransform, crop_box, draw
+from midsight.transforms.image import ImageTransform
 
 MOST_OBJECTS = 32  # of a scene; the engine draws 16 at most
 
@@ -63,18 +64,14 @@ class Prepare:
     def __call__(self, item: Item) -> Aligned:
         sample = item.read()
         drawn = draw(self.augment, self.seed, f"{item.epoch}/{sample.key}")
-        transform = TrainTransform(self.preprocess, self.augment, self.seed)
         image = decode_image(sample)
-        pixels = self._normalised(transform.varied(image, drawn))
+        varied = TrainTransform(self.preprocess, self.augment, self.seed).varied(image, drawn)
+        pixels = ImageTransform(self.preprocess).normalize(varied)
         if self.grid is None:
             return Aligned(sample.key, pixels, None)
         if sample.labels is None:
             raise BadSample("no objects", f"{sample.key}: has no .npz of the scene engine beside its picture.")
         return Aligned(sample.key, pixels, self._shares(_ids(sample.key, sample.labels, image.shape[:2]), drawn))
-
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        mean, std = (torch.tensor(value).view(3, 1, 1) for value in (self.preprocess.mean, self.preprocess.std))
-        return (pixels.float() / 255 - mean) / std
 
     def _shares(self, ids: Tensor, drawn: Draw) -> Tensor:
         """ids (H, W) to the share of each object in each token, (M, h, w), moved as the picture is."""

@@ -151,6 +151,22 @@ def _reason(error: BaseException) -> str:
     return getattr(inner, "strerror", None) or str(error).strip().splitlines()[-1]
 
 
+def enter(folder: Path, resume: bool, here: World) -> Path | None:
+    """Makes a run's folder ready, without what an interrupted save left; the newest checkpoint in it, if any.
+
+    Raises:
+        TrainingError: it holds a run already, and `resume` is False.
+    """
+    found = latest(folder)
+    if found is not None and not resume:
+        raise TrainingError(f"{folder}: holds a run already ({found.name}); resume it, or use another folder")
+    collect(None, here)  # nobody writes before all have looked
+    folder.mkdir(parents=True, exist_ok=True)
+    if here.first:
+        remove_parts(folder)
+    return found
+
+
 def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint of a run's folder."""
     found = _all(folder)

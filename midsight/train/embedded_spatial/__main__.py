@@ -26,6 +26,7 @@ log = logging.getLogger("midsight.train.embedded_spatial")
 
 
 def main() -> int:
+    """Exit code: 0, 1 where something cannot be had or written, 130 where it was stopped."""
     parser = argparse.ArgumentParser(
         "python -m midsight.train.embedded_spatial", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from midsight import pe
 from midsight.checkpoints import Pretrained, open_pretrained
 from midsight.evaluate import scene_probes as probes
 from midsight.evaluate.scene_probes import Answer, ProbeConfig
@@ -128,4 +127,4 @@ def _change(ours: Answer, theirs: Answer, task: str) -> str:
 
 def has_trunk(source: str | Path) -> bool:
     """Whether an encoder's patches come from a packaged trunk."""
-    return open_pretrained(source).vision.stem != pe.PEConfig.__dataclass_fields__["stem"].default
+    return open_pretrained(source).vision.stem != "patch"
