@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from midsight.errors import ConfigError
 from midsight.tasks.depth.head import DepthRange
 from midsight.tasks.depth.losses import GRADIENT_WEIGHT
 from midsight.tasks.heads import KINDS, Kind
+from midsight.train.config import require
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,3 @@ class DepthTrainConfig(DenseConfig):
     epochs: int = 20
     keep_best: bool = True
     depth: DepthSettings = field(default_factory=DepthSettings)
-
-
-def require(holds: bool, message: str, found: object) -> None:
-    if not holds:
-        raise ConfigError(f"{message}, got {found!r}")
