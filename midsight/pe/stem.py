@@ -10,6 +10,7 @@ instead of swish, no squeeze-and-excitation, and first and last stages that do n
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -86,6 +87,7 @@ class EfficientNetLite(nn.Module):
 
     def forward_map(self, x: Tensor) -> Tensor:
         """The feature map of the whole picture, (B, out_channels, ceil(H / 32), ceil(W / 32)), as the trunk alone."""
+        x = x.contiguous(memory_format=torch.channels_last)  # depthwise convolutions are a tenth faster, on a CPU
         return F.relu6(self.head(self.blocks(F.relu6(self.conv(x)))))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -62,4 +62,4 @@ def _validation(config: DenseConfig, open_set: OpenSet, has_set: HasSet) -> Dens
 
 def _samples(found: DenseSet, encoder: DenseEncoder, size: int, config: DenseConfig, folder: Path) -> Samples:
     kept = Path(config.data.cache) if config.data.cache else folder / "features"
-    return Samples(found, encoder, size, kept, int(config.data.cache_gib * GIB))
+    return Samples(found, encoder, size, kept, int(config.data.cache_gib * GIB), config.data.target_size)
