@@ -66,8 +66,8 @@ class Samples:
         self._room = limit - _used(folder)
         self._bad: dict[int, str] = {}
         settings = (encoder.identity, encoder.layers, encoder.norm, image_size, repr(getattr(data, "labels", "")))
-        settings += (target_size,) if target_size else ()
-        self._settings = json.dumps([*map(str, settings), repr(getattr(data, "files", ""))])
+        thinned = [str(target_size)] if target_size else []
+        self._settings = json.dumps([*map(str, settings), repr(getattr(data, "files", "")), *thinned])
 
     def __len__(self) -> int:
         return len(self.data.pairs)
