@@ -102,13 +102,22 @@ class EfficientNetLite(nn.Module):
         Raises:
             ShapeError: x is smaller than one patch.
         """
-        height, width = (size // self.stride * self.stride for size in x.shape[-2:])
+        return self.forward_map(self.whole_patches(x))
+
+    @classmethod
+    def whole_patches(cls, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) without the pixels beyond the last whole patch.
+
+        Raises:
+            ShapeError: x is smaller than one patch.
+        """
+        height, width = (size // cls.stride * cls.stride for size in x.shape[-2:])
         if not height or not width:
             raise ShapeError(
                 f"image of {x.shape[-2]}x{x.shape[-1]} pixels is smaller than one patch of "
-                f"{self.stride}x{self.stride}; resize it first, as midsight.transforms does"
+                f"{cls.stride}x{cls.stride}; resize it first, as midsight.transforms does"
             )
-        return self.forward_map(x[..., :height, :width])
+        return x[..., :height, :width]
 
 
 def build(name: str) -> EfficientNetLite:

@@ -16,6 +16,7 @@ from midsight.data.coco import encode_mask
 from midsight.data.datasets import open_dataset
 from midsight.data.samples import Sample
 from midsight.data.scenes.groups import NAMES, group_of
+from midsight.data.scenes.truth import boxes_xyxy
 from midsight.data.scenes.write import DEPTH_LIMIT, DEPTH_STEP, read_labels
 from midsight.data.stream import Order
 from midsight.errors import InputError
@@ -119,7 +120,7 @@ def _write(sample: Sample, root: Path, split: str, coco: _Coco) -> None:
 
 
 def _annotation(number: int, image: int, one: dict[str, Any], mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    left, top, right, bottom = one["box_xyxy"]
+    left, top, right, bottom = (float(edge) for edge in boxes_xyxy(mask.astype(np.uint8), 1)[0])
     area = int(mask.sum())
     return {
         "id": number, "image_id": image, "category_id": NAMES.index(group_of(one["name"])) + 1, "area": area,
