@@ -12,6 +12,7 @@ from midsight.errors import InputError
 
 if TYPE_CHECKING:
     from midsight.train.dense import DenseOutcome
+    from midsight.train.dense_config import DenseConfig
 
 TERMINATED = 143
 
@@ -39,7 +40,8 @@ Changes = Annotated[
 
 def segment(
     recipe: Annotated[
-        str | None, typer.Argument(help="TOML file, or one that is shipped: segment_ade20k.", show_default=False)
+        str | None,
+        typer.Argument(help="TOML file, or one that is shipped: segment_ade20k, segment_scenes.", show_default=False),
     ] = None,
     data: Data = None,
     out: Out = None,
@@ -68,14 +70,15 @@ def segment(
 
     named = _named(data, start, layers, validation)
     named += [] if classes is None else [f"labels.classes={classes}"]
-    folder = _needs(data, start, out)
     config = read_settings(SegmentTrainConfig(), recipe, [*(changes or ()), *named])
+    folder = _needs(config, out)
     _end(train_segment(config, folder, resume=resume, report=_reporter(as_json)), as_json)
 
 
 def depth(
     recipe: Annotated[
-        str | None, typer.Argument(help="TOML file, or one that is shipped: depth_nyu.", show_default=False)
+        str | None,
+        typer.Argument(help="TOML file, or one that is shipped: depth_nyu, depth_scenes.", show_default=False),
     ] = None,
     data: Data = None,
     out: Out = None,
@@ -98,13 +101,14 @@ def depth(
     from midsight.train.depth import train_depth
 
     named = _named(data, start, layers, validation)
-    folder = _needs(data, start, out)
     config = read_settings(DepthTrainConfig(), recipe, [*(changes or ()), *named])
+    folder = _needs(config, out)
     _end(train_depth(config, folder, resume=resume, report=_reporter(as_json)), as_json)
 
 
-def _needs(data: str | None, start: str | None, out: Path | None) -> Path:
-    if data is None or start is None or out is None:
+def _needs(config: "DenseConfig", out: Path | None) -> Path:
+    """The run's folder; encoder and data may also come from the recipe."""
+    if not config.data.source or not config.encoder.name or out is None:
         raise InputError("a run needs --data, --from (the frozen encoder) and --out")
     return out
 

@@ -157,6 +157,20 @@ def decode_mask(segmentation: Any, height: int, width: int, name: str) -> npt.ND
         raise InputError(f"{name}: its segmentation cannot be decoded ({error})") from error
 
 
+def encode_mask(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """A mask, bool (H, W), as COCO's compressed RLE.
+
+    Raises:
+        MissingDependencyError: faster-coco-eval is not installed.
+    """
+    try:
+        from faster_coco_eval import mask as coco_mask
+    except ImportError as error:
+        raise MissingDependencyError("masks need faster-coco-eval: pip install 'midsight[dense]'") from error
+    coded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": list(coded["size"]), "counts": coded["counts"].decode("ascii")}
+
+
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_bytes())

@@ -7,9 +7,12 @@ import contextlib
 import io
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from midsight.errors import InputError, MissingDependencyError
 from midsight.files import StrPath
@@ -65,6 +68,61 @@ def coco_metrics(
     else:
         values = _run_faster(truth, found, kind, federated=False).stats[: len(METRICS)]
     return {name: _number(value) for name, value in zip(METRICS, values, strict=True)}
+
+
+def coco_interval(
+    annotations: StrPath,
+    results: Sequence[Mapping[str, Any]],
+    kind: Kind = "bbox",
+    metric: str = "AP50",
+    draws: int = 50,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """A figure with its 95 % interval over pictures, by faster-coco-eval.
+
+    The spread is that of so many draws of pictures with replacement; the interval is 1.96 times it on both sides, since
+    a draw takes seconds and percentiles would want a thousand.
+
+    Returns:
+        Value, low, high: shares.
+
+    Raises:
+        As `coco_metrics`.
+    """
+    value = coco_metrics(annotations, results, kind)[metric]
+    truth, dice = _truth(Path(annotations)), np.random.default_rng(seed)
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    known: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for result in results:
+        found[result["image_id"]].append(dict(result))
+    for entry in truth["annotations"]:
+        known[entry["image_id"]].append(entry)
+    values = []
+    for _ in range(draws):
+        chosen = dice.integers(len(truth["images"]), size=len(truth["images"]))
+        drawn = _drawn(truth, known, found, [truth["images"][k] for k in chosen])
+        stats = _run_faster(*drawn, kind, federated=False).stats[: len(METRICS)]
+        values.append(stats[METRICS.index(metric)])
+    spread = 1.96 * float(np.std(values, ddof=1))
+    return value, value - spread, value + spread
+
+
+def _drawn(
+    truth: Mapping[str, Any],
+    known: Mapping[int, list[dict[str, Any]]],
+    found: Mapping[int, list[dict[str, Any]]],
+    pictures: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Annotations and results of pictures, some of which come more than once, under new ids."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for number, picture in enumerate(pictures, start=1):
+        images.append(dict(picture) | {"id": number})
+        for entry in known.get(picture["id"], ()):
+            annotations.append(entry | {"id": len(annotations) + 1, "image_id": number})
+        results.extend(result | {"image_id": number} for result in found.get(picture["id"], ()))
+    return dict(truth) | {"images": images, "annotations": annotations}, results
 
 
 def _truth(path: Path) -> dict[str, Any]:

@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from midsight import threads
+from midsight.pe import packed_trunk
 from midsight.pe.attention import attend
 from midsight.pe.blocks import AttentionPooling, LayerScale, ResidualAttentionBlock, SelfAttention
 from midsight.pe.linear import PackedLinear
+from midsight.pe.packed_trunk import PackedTrunk
 from midsight.pe.rope import Rope
 
 if TYPE_CHECKING:
@@ -128,6 +130,9 @@ class PackedTower:
         self.blocks = [PackedBlock(block, dtype) for block in tower.transformer.resblocks]  # type: ignore[arg-type]
         self.patch_size = tower.patch_size
         self.conv1 = PackedLinear(tower.conv1.weight.flatten(1), None, dtype)
+        self.trunk = None
+        if tower.config.stem != "patch":
+            self.trunk = PackedTrunk(tower.stem) if packed_trunk.available() else tower.stem
         self.pool = PackedPooling(tower.attn_pool) if tower.config.pool_type == "attn" else None
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
@@ -140,6 +145,8 @@ class PackedTower:
 
     def patches(self, x: Tensor) -> Tensor:
         """Images (B, 3, H, W) to float32 patch embeddings (B, N, W)."""
+        if self.trunk is not None:
+            return self.conv1(self.trunk(x).permute(0, 2, 3, 1).flatten(1, 2)).float()
         p, rows, columns = self.patch_size, x.shape[2] // self.patch_size, x.shape[3] // self.patch_size
         x = x[:, :, : rows * p, : columns * p].unflatten(2, (rows, p)).unflatten(4, (columns, p))
         return self.conv1(x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)).float()

@@ -10,6 +10,7 @@ instead of swish, no squeeze-and-excitation, and first and last stages that do n
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -86,6 +87,7 @@ class EfficientNetLite(nn.Module):
 
     def forward_map(self, x: Tensor) -> Tensor:
         """The feature map of the whole picture, (B, out_channels, ceil(H / 32), ceil(W / 32)), as the trunk alone."""
+        x = x.contiguous(memory_format=torch.channels_last)  # depthwise convolutions are a tenth faster, on a CPU
         return F.relu6(self.head(self.blocks(F.relu6(self.conv(x)))))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,13 +102,22 @@ class EfficientNetLite(nn.Module):
         Raises:
             ShapeError: x is smaller than one patch.
         """
-        height, width = (size // self.stride * self.stride for size in x.shape[-2:])
+        return self.forward_map(self.whole_patches(x))
+
+    @classmethod
+    def whole_patches(cls, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) without the pixels beyond the last whole patch.
+
+        Raises:
+            ShapeError: x is smaller than one patch.
+        """
+        height, width = (size // cls.stride * cls.stride for size in x.shape[-2:])
         if not height or not width:
             raise ShapeError(
                 f"image of {x.shape[-2]}x{x.shape[-1]} pixels is smaller than one patch of "
-                f"{self.stride}x{self.stride}; resize it first, as midsight.transforms does"
+                f"{cls.stride}x{cls.stride}; resize it first, as midsight.transforms does"
             )
-        return self.forward_map(x[..., :height, :width])
+        return x[..., :height, :width]
 
 
 def build(name: str) -> EfficientNetLite:

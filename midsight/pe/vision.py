@@ -261,10 +261,10 @@ class VisionTransformer(nn.Module):
     def _embed(self, x: Tensor, fast: packed.PackedTower | gpu.GpuTower | None) -> Tensor:
         """Images to tokens (B, N, W), with class token and positions, ready for the first block."""
         rows, columns = x.shape[-2] // self.patch_size, x.shape[-1] // self.patch_size
-        if self.config.stem != "patch":
-            x = self.conv1(self.stem(x)).flatten(2).transpose(1, 2)  # B, N, W
-        elif fast:
+        if isinstance(fast, packed.PackedTower) or (fast and self.config.stem == "patch"):
             x = fast.patches(x)
+        elif self.config.stem != "patch":
+            x = self.conv1(self.stem(x)).flatten(2).transpose(1, 2)  # B, N, W
         else:
             x = self.conv1(x).flatten(2).transpose(1, 2)
         if isinstance(fast, gpu.GpuTower):

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 from midsight.errors import CheckpointError, ConfigError
 from midsight.files import StrPath, atomic_write
 from midsight.tasks.depth.head import DepthHead, DepthRange
+from midsight.tasks.detection.config import MaskRCNNConfig
 from midsight.tasks.features import DenseEncoder
 from midsight.tasks.heads import HeadConfig, build_head
 
-Task = Literal["segmentation", "depth"]
+Task = Literal["segmentation", "depth", "detection"]
 T = TypeVar("T")
 VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -29,7 +31,7 @@ class SavedHead:
     """What a folder holds, without its weights."""
 
     task: Task
-    head: HeadConfig
+    head: HeadConfig | MaskRCNNConfig  # the latter for detection
     encoder: Mapping[str, Any]  # `DenseEncoder.describe`
     image_size: int  # pixels: side of the squares that it was trained on
     classes: tuple[str, ...] = ()  # names, where they are known
@@ -37,16 +39,28 @@ class SavedHead:
     trained: Mapping[str, Any] = field(default_factory=dict)  # steps, samples, figures
 
     def build(self) -> nn.Module:
-        """The head, with random weights."""
+        """The head, with random weights.
+
+        Raises:
+            MissingDependencyError: detection, and torchvision is not installed.
+        """
+        if isinstance(self.head, MaskRCNNConfig):
+            from midsight.tasks.detection.mask_rcnn import MaskRCNNHeads
+            from midsight.tasks.detection.pyramid import FeaturePyramid
+
+            return MaskRCNNHeads(FeaturePyramid(int(self.encoder["width"]), self.head.channels), self.head)
         return build_head(self.head) if self.task == "segmentation" else DepthHead(self.head, self.depths)
 
 
-def save_head(folder: StrPath, saved: SavedHead, weights: Mapping[str, Tensor]) -> Path:
+def save_head(
+    folder: StrPath, saved: SavedHead, weights: Mapping[str, Tensor], dtype: torch.dtype | None = None
+) -> Path:
     """Writes a head; each file whole or not at all, and one file of another run is noticed when it is read.
 
     Args:
         folder: is made where it is missing.
         weights: the head's state.
+        dtype: what weights are kept in; None leaves them as they are.
 
     Raises:
         OutputError: a file cannot be written.
@@ -54,7 +68,11 @@ def save_head(folder: StrPath, saved: SavedHead, weights: Mapping[str, Tensor]) 
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": "midsight-head", "version": VERSION, **asdict(saved)}, indent=2) + "\n"
-    kept = {key: value.detach().cpu().contiguous() for key, value in weights.items() if not key.endswith(_COUNTED)}
+    kept = {
+        key: value.detach().to("cpu", dtype).contiguous()
+        for key, value in weights.items()
+        if not key.endswith(_COUNTED)
+    }
     data = save(kept, metadata={"format": "pt", "config": _digest(text)})
     with atomic_write(target / WEIGHTS) as file:
         file.write(data)
@@ -79,7 +97,8 @@ def read_head(folder: StrPath) -> SavedHead:
     try:
         depths = None if values["depths"] is None else _made(DepthRange, values["depths"])
         found = {f.name: values[f.name] for f in fields(SavedHead)}
-        found |= {"head": _made(HeadConfig, values["head"]), "depths": depths, "classes": tuple(values["classes"])}
+        head = _made(MaskRCNNConfig if values["task"] == "detection" else HeadConfig, values["head"])
+        found |= {"head": head, "depths": depths, "classes": tuple(values["classes"])}
         return SavedHead(**found)
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path}: a setting is missing or wrong ({error}). Train the head again.") from error
@@ -98,8 +117,7 @@ def load_head(folder: StrPath, encoder: DenseEncoder, task: Task) -> tuple[nn.Mo
     if saved.task != task:
         raise CheckpointError(f"{folder}: a head for {saved.task}, but one for {task} was asked for")
     _check_encoder(folder, saved, encoder)
-    head = saved.build()
-    _load(head, Path(folder))
+    head = load_weights(saved.build(), Path(folder))
     return head.to(encoder.device).eval().requires_grad_(False), saved
 
 
@@ -120,7 +138,12 @@ def _named(encoder: Mapping[str, Any]) -> str:
     )
 
 
-def _load(head: nn.Module, folder: Path) -> None:
+def load_weights(head: nn.Module, folder: Path) -> nn.Module:
+    """A folder's weights into the head that its configuration builds.
+
+    Raises:
+        CheckpointError: weights that cannot be read, of another configuration, or that do not fit.
+    """
     path = folder / WEIGHTS
     try:
         with safe_open(path, "pt") as file:
@@ -134,6 +157,7 @@ def _load(head: nn.Module, folder: Path) -> None:
     if wanted != {key: value.shape for key, value in weights.items()}:
         raise CheckpointError(f"{path}: its tensors are not those of the head in {CONFIG}. Train the head again.")
     head.load_state_dict(weights, strict=False)
+    return head
 
 
 def _made(kind: type[T], values: Mapping[str, Any]) -> T:

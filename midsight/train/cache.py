@@ -41,7 +41,7 @@ class Sample:
     """One picture as training sees it."""
 
     maps: list[Tensor]  # float32 (C, h, w) each
-    target: Tensor  # (S, S)
+    target: Tensor  # (T, T)
 
 
 class Samples:
@@ -50,19 +50,24 @@ class Samples:
     A file for each picture: the maps and the target. What cannot be read is left out and counted in `skipped`.
     """
 
-    def __init__(self, data: DenseSet, encoder: DenseEncoder, image_size: int, folder: Path, limit: int) -> None:
+    def __init__(
+        self, data: DenseSet, encoder: DenseEncoder, image_size: int, folder: Path, limit: int, target_size: int = 0
+    ) -> None:
         """
         Args:
             image_size: S, a multiple of the patch size.
+            target_size: T, the side of the targets; 0 is S.
             folder: of the kept features; is made where it is missing.
             limit: bytes that all files in it may take.
         """
         self.data, self.encoder, self.image_size, self.folder = data, encoder, image_size, folder
+        self.target_size = target_size or image_size
         self.skipped: Counter[str] = Counter()
         self._room = limit - _used(folder)
         self._bad: dict[int, str] = {}
         settings = (encoder.identity, encoder.layers, encoder.norm, image_size, repr(getattr(data, "labels", "")))
-        self._settings = json.dumps([*map(str, settings), repr(getattr(data, "files", ""))])
+        thinned = [str(target_size)] if target_size else []
+        self._settings = json.dumps([*map(str, settings), repr(getattr(data, "files", "")), *thinned])
 
     def __len__(self) -> int:
         return len(self.data.pairs)
@@ -114,7 +119,7 @@ class Samples:
         image, target = self.data.read(index)
         size = self.image_size
         maps = [found[0].cpu() for found in self.encoder(self.encoder.images(image, size, size)[None])]
-        sample = Sample(maps, torch.from_numpy(nearest(target, size, size)))
+        sample = Sample(maps, torch.from_numpy(nearest(target, self.target_size, self.target_size)))
         self._keep(sample, path)
         return sample
 
@@ -135,7 +140,7 @@ class Samples:
 
 
 def stacked(samples: list[Sample], move: Callable[[Tensor], Tensor]) -> tuple[list[Tensor], Tensor]:
-    """A batch: maps (B, C, h, w) for each layer, and targets (B, S, S)."""
+    """A batch: maps (B, C, h, w) for each layer, and targets (B, T, T)."""
     maps = [move(torch.stack(layer)) for layer in zip(*(sample.maps for sample in samples), strict=True)]
     return maps, move(torch.stack([sample.target for sample in samples]))
 

@@ -45,6 +45,7 @@ class DenseDataSettings:
     source: str = ""  # folder of the training set
     validation: str = ""  # folder of the validation set; empty: the same, where it has one
     image_size: int = 0  # pixels; 0: the encoder's own
+    target_size: int = 0  # pixels that targets are thinned to, which is faster; 0: image_size
     batch_size: int = 16
     cache: str = ""  # folder of kept features; empty: in the run's folder
     cache_gib: float = 20.0  # most that they may take
@@ -122,6 +123,7 @@ class DenseConfig:
         require(self.data.batch_size >= 1, "data.batch_size must be at least 1", self.data.batch_size)
         require(self.data.cache_gib >= 0, "data.cache_gib must be 0 (keep nothing) or more", self.data.cache_gib)
         require(self.data.image_size >= 0, "data.image_size must be 0 (the encoder's) or more", self.data.image_size)
+        require(self.data.target_size >= 0, "data.target_size must be 0 (as image_size) or more", self.data.target_size)
         require(self.optim.lr > 0, "optim.lr must be above 0", self.optim.lr)
         require(0 <= self.optim.warmup < 1, "optim.warmup is a share of the run, below 1", self.optim.warmup)
         for name in ("log_every", "save_every"):

@@ -1,7 +1,7 @@
 """What training of both heads does around the loop: open encoder and data, run, save the head."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from midsight.train.cache import GIB, DenseSet, Samples
 from midsight.train.dense import DenseOutcome, DenseTask, DenseTrainer
 from midsight.train.dense_config import DenseConfig
 from midsight.train.logs import Report
+from midsight.train.revision import revision
 
 OpenSet = Callable[[str, str], DenseSet]  # folder, "training" or "validation"
 HasSet = Callable[[str, str], bool]
@@ -48,6 +49,7 @@ def run_head(
     if not outcome.finished:
         return outcome
     trained = {"steps": outcome.step, "samples": len(sets[0]), "figures": dict(outcome.figures)}
+    trained |= {"seed": config.seed, "recipe": asdict(config), "revision": revision()}
     target = save_head(folder / "model", replace(saved, trained=trained), trainer.weights)
     return replace(outcome, model=target)
 
@@ -62,4 +64,4 @@ def _validation(config: DenseConfig, open_set: OpenSet, has_set: HasSet) -> Dens
 
 def _samples(found: DenseSet, encoder: DenseEncoder, size: int, config: DenseConfig, folder: Path) -> Samples:
     kept = Path(config.data.cache) if config.data.cache else folder / "features"
-    return Samples(found, encoder, size, kept, int(config.data.cache_gib * GIB))
+    return Samples(found, encoder, size, kept, int(config.data.cache_gib * GIB), config.data.target_size)

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ from midsight.train.distributed import StopRequest, World, world
 from midsight.train.logs import Log, Report
 from midsight.train.loop import Outcome
 from midsight.train.pair import autocast
+from midsight.train.revision import revision
 
 DROP = 0.1  # of the learning rate, at each of `optim.drops`
 _GRACE = 15.0  # seconds, of a process among several
@@ -170,8 +171,9 @@ class DetectRun:
 
     def _finish(self) -> Outcome:
         figures = self._measure()
-        metadata = {"seed": self.config.seed, "steps": self.progress.step, "figures": figures}
-        metadata["figures"] = {name: value for name, value in figures.items() if math.isfinite(value)}
+        kept = {name: value for name, value in figures.items() if math.isfinite(value)}
+        metadata = {"seed": self.config.seed, "steps": self.progress.step, "figures": kept}
+        metadata |= {"recipe": asdict(self.config), "revision": revision()}
         detector = self.detector.eval()
         model = save_detector(self.folder / "model", detector, _categories(self.config, self.data), metadata)
         return Outcome(self.progress.step, True, model=model, figures=figures)

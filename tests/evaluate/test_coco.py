@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from midsight.errors import InputError
-from midsight.evaluate.coco import METRICS, coco_metrics
+from midsight.evaluate.coco import METRICS, coco_interval, coco_metrics
 
 pytest.importorskip("faster_coco_eval")
 
@@ -112,6 +112,20 @@ def test_federated(tmp_path: Path) -> None:
         coco_metrics(path, [], federated=True)
     with pytest.raises(InputError, match="engine='faster' only"):
         coco_metrics(path, [], federated=True, engine="pycocotools")
+
+
+def test_intervals_over_pictures(tmp_path: Path) -> None:
+    images, truth, results = crowd_of_results()
+    path = write(tmp_path, images, truth)
+    value, low, high = coco_interval(path, results, "bbox", "AP50", draws=20)
+    assert value == coco_metrics(path, results)["AP50"]
+    assert 0 < low < value < high < 1
+    assert (value, low, high) == coco_interval(path, results, "bbox", "AP50", draws=20)
+    one = [entry for entry in truth if entry["image_id"] == images[1]["id"]]
+    alone = write(tmp_path, images[1:2], one)
+    mine = [result for result in results if result["image_id"] == images[1]["id"]]
+    value, low, high = coco_interval(alone, mine, draws=5)  # a single picture has no spread
+    assert low == pytest.approx(value) == pytest.approx(high)
 
 
 def test_no_detections_and_bad_files(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from midsight.pe import linear, packed
+from midsight.pe import linear, packed, packed_trunk
 from tests.pe import tiny
 
 VARIANTS = {
@@ -129,3 +129,27 @@ def test_parts_hold_every_text_once() -> None:
     assert [i for part in parts for i in range(len(lengths))[part]] == list(range(len(lengths)))
     assert all(sum(lengths[part]) <= packed.TEXT_ROWS or part.stop - part.start == 1 for part in parts)
     assert packed.parts_of([]) == []
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 70), (224, 160)])
+@torch.inference_mode()
+def test_a_packaged_trunk(size: tuple[int, int], trunk_operators: str) -> None:
+    """The plain trunk against the packed one: SAME padding at odd sizes, residuals, pixels beyond whole patches."""
+    tower = tiny.vision(patch_size=32, stem="efficientnet_lite2", image_size=64)
+    for conv in (module for module in tower.stem.modules() if isinstance(module, torch.nn.Conv2d)):
+        torch.nn.init.kaiming_normal_(conv.weight, mode="fan_in")  # larger ones blow rounding up from block to block
+        torch.nn.init.normal_(conv.bias, std=0.1)
+    images = tiny.images(2, *size)
+    expected = tower(images)
+    assert relative_error(tower.pack()(images), expected) < 5e-6
+    assert torch.cosine_similarity(tower.pack(torch.bfloat16)(images), expected).min() > 0.999
+
+
+@pytest.fixture(params=["onednn", "fallback"])
+def trunk_operators(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """With torch's private convolutions, and as on a machine that has none."""
+    if request.param == "fallback":
+        monkeypatch.setattr(packed_trunk, "available", lambda: False)
+    else:
+        assert packed_trunk.available(), "this machine has no oneDNN: only the fallback is tested here"
+    return str(request.param)

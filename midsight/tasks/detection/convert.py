@@ -41,6 +41,8 @@ def convert_checkpoint(
 
 def _resize_patches(weights: Mapping[str, Tensor], patch_size: int) -> Tensor:
     kernel = weights.get("conv1.weight")
+    if kernel is not None and any(name.startswith("stem.") for name in weights):
+        return kernel  # a packaged trunk's patches are what it makes them
     if kernel is None or kernel.ndim != 4 or kernel.shape[1] != 3:
         found = "is missing" if kernel is None else f"has the shape {tuple(kernel.shape)}"
         raise CheckpointError(f"conv1.weight {found}, expected (width, 3, patch, patch) of a vision tower alone")

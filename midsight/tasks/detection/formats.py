@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from midsight.data import coco
 from midsight.errors import InputError, MissingDependencyError
 from midsight.files import StrPath, atomic_write
 from midsight.tasks.detection.preprocess import Size
@@ -51,12 +52,7 @@ def write_coco(path: StrPath, results: Sequence[Mapping[str, Any]]) -> None:
 
 def encode_mask(mask: Tensor) -> dict[str, Any]:
     """A mask (H, W), bool or probabilities, as COCO's compressed RLE."""
-    try:
-        from faster_coco_eval import mask as coco_mask
-    except ImportError as error:
-        raise MissingDependencyError("masks need faster-coco-eval: pip install 'midsight[dense]'") from error
-    coded = coco_mask.encode(np.asfortranarray((mask >= 0.5).cpu().numpy().astype(np.uint8)))
-    return {"size": list(coded["size"]), "counts": coded["counts"].decode("ascii")}
+    return coco.encode_mask((mask >= 0.5).cpu().numpy())
 
 
 def to_yolo(found: Found, size: Size, scores: bool = False) -> list[str]:

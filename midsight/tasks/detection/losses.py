@@ -14,7 +14,7 @@ from torch import Tensor
 from midsight.errors import InputError
 from midsight.tasks.detection import rpn
 from midsight.tasks.detection.boxes import encode
-from midsight.tasks.detection.mask_rcnn import MaskRCNN
+from midsight.tasks.detection.mask_rcnn import MaskRCNNHeads
 from midsight.tasks.detection.matching import match, sample
 from midsight.tasks.detection.operators import ops
 from midsight.tasks.detection.preprocess import Size
@@ -50,12 +50,12 @@ class Sampled:
 
 
 def mask_rcnn_losses(
-    model: MaskRCNN, pixels: Tensor, sizes: Sequence[Size], targets: Sequence[Target], config: MaskRCNNLossConfig
+    model: MaskRCNNHeads, pixels: Tensor, sizes: Sequence[Size], targets: Sequence[Target], config: MaskRCNNLossConfig
 ) -> Losses:
     """One step's losses; their sum is what is minimised.
 
     Args:
-        pixels: (B, 3, S, S), normalised and padded.
+        pixels: (B, 3, S, S), normalised and padded; for heads without a tower its maps (B, C, h, w).
         sizes: (height, width) of each image without its padding.
         targets: of each image, boxes and masks in pixels of the padded square.
 
@@ -97,7 +97,7 @@ def rpn_losses(dense: rpn.Dense, targets: Sequence[Target], config: MaskRCNNLoss
 
 @torch.no_grad()
 def _sampled(
-    model: MaskRCNN, dense: rpn.Dense, sizes: Sequence[Size], targets: Sequence[Target], config: MaskRCNNLossConfig
+    model: MaskRCNNHeads, dense: rpn.Dense, sizes: Sequence[Size], targets: Sequence[Target], config: MaskRCNNLossConfig
 ) -> list[Sampled]:
     settings = model.config
     found = rpn.propose(
@@ -122,7 +122,7 @@ def sample_proposals(proposals: Tensor, target: Target, classes: int, config: Ma
     return Sampled(boxes[both], labels[both], index[both])
 
 
-def _class_loss(model: MaskRCNN, logits: Tensor, labels: Tensor, config: MaskRCNNLossConfig) -> Losses:
+def _class_loss(model: MaskRCNNHeads, logits: Tensor, labels: Tensor, config: MaskRCNNLossConfig) -> Losses:
     if model.config.score_function == "softmax":
         return {"loss_cls": F.cross_entropy(logits, labels) if len(labels) else logits.sum() * 0}
     weights = model.roi_heads.box_predictor.fed_loss_cls_weights
@@ -166,7 +166,9 @@ def _box_loss(deltas: Tensor, chosen: Sequence[Sampled], targets: Sequence[Targe
     return {"loss_box_reg": loss / max(1, len(labels))}
 
 
-def _mask_loss(model: MaskRCNN, maps: Sequence[Tensor], chosen: Sequence[Sampled], targets: Sequence[Target]) -> Losses:
+def _mask_loss(
+    model: MaskRCNNHeads, maps: Sequence[Tensor], chosen: Sequence[Sampled], targets: Sequence[Target]
+) -> Losses:
     if any(t.masks is None for t in targets):
         return {}
     picked = [c.labels < model.config.num_classes for c in chosen]

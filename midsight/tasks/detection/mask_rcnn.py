@@ -14,7 +14,7 @@ from midsight.tasks.detection import masks, published
 from midsight.tasks.detection.boxes import clip, has_area, rescale
 from midsight.tasks.detection.config import MaskRCNNConfig, as_config
 from midsight.tasks.detection.preprocess import MASK_RCNN_PIXELS, Batch, Size, longest_side_size, make_batch
-from midsight.tasks.detection.pyramid import SimpleFeaturePyramid
+from midsight.tasks.detection.pyramid import FeaturePyramid, SimpleFeaturePyramid
 from midsight.tasks.detection.roi_heads import Detections, ROIHeads, select
 from midsight.tasks.detection.rpn import Proposals, RegionProposalNetwork, propose
 from midsight.tasks.detection.windowed import WindowedBackbone
@@ -22,12 +22,70 @@ from midsight.tasks.detection.windowed import WindowedBackbone
 LAYOUT = published.Layout(tower="backbone.net.")
 
 
-class MaskRCNN(nn.Module):
+class MaskRCNNHeads(nn.Module):
+    """What Mask R-CNN does with feature maps: proposals, boxes, classes and masks."""
+
+    def __init__(self, pyramid: FeaturePyramid, config: MaskRCNNConfig) -> None:
+        """
+        Args:
+            pyramid: makes p2 to p6, of a map or of pictures.
+        """
+        super().__init__()
+        self.config = config
+        self.backbone = pyramid
+        self.proposal_generator = RegionProposalNetwork(config.channels)
+        self.roi_heads = ROIHeads(config)
+
+    @torch.no_grad()
+    def detect(self, x: Tensor, resized: Sequence[Size], original: Sequence[Size]) -> list[dict[str, Tensor]]:
+        """Detections in pixels of the original images, best first.
+
+        Args:
+            x: what the pyramid takes, of padded squares of `config.image_size` pixels.
+            resized: (height, width) of what of each square is picture.
+            original: (height, width) of each picture as it came.
+
+        Returns:
+            For each image boxes (N, 4) as x1, y1, x2, y2, float32; scores (N,), float32; labels (N,), int64, 0-based
+            and contiguous; masks (N, 1, H, W), bool.
+        """
+        maps = list(self.backbone(x).values())
+        boxes = [p.boxes for p in self.propose(maps, resized)]
+        logits, deltas = self.roi_heads.predict_boxes(maps[:-1], boxes, self.config.image_size)
+        counts = [len(b) for b in boxes]
+        parts = zip(logits.split(counts), deltas.split(counts), boxes, resized, strict=True)
+        found = [select(*part, self.config) for part in parts]
+        labels = torch.cat([d.labels for d in found])
+        small = self.roi_heads.predict_masks(maps[:-1], [d.boxes for d in found], labels, self.config.image_size)
+        small = small.sigmoid()
+        pieces = small.split([len(d.labels) for d in found])
+        return [_on_original(d, m, old, new) for d, m, old, new in zip(found, pieces, resized, original, strict=True)]
+
+    def propose(self, maps: Sequence[Tensor], sizes: Sequence[Size]) -> list[Proposals]:
+        """The best boxes of each image, whatever is in them.
+
+        Args:
+            maps: p2 to p6.
+            sizes: (height, width) of what of each square is picture.
+        """
+        dense = self.proposal_generator(maps, self.config.image_size)
+        return propose(
+            dense,
+            sizes,
+            pre_nms=self.config.rpn_pre_nms,
+            post_nms=self.config.rpn_post_nms,
+            nms_threshold=self.config.rpn_nms_threshold,
+        )
+
+
+class MaskRCNN(MaskRCNNHeads):
     """The published Mask R-CNN: windowed PE tower, simple feature pyramid, proposals, box and mask heads.
 
     Modules carry the published names. Built under `torch.device("meta")`, it takes a checkpoint's tensors without a
     copy.
     """
+
+    backbone: SimpleFeaturePyramid
 
     def __init__(self, vision: PEConfig | Mapping[str, Any], config: MaskRCNNConfig | Mapping[str, Any]) -> None:
         """
@@ -38,18 +96,15 @@ class MaskRCNN(nn.Module):
         Raises:
             ConfigError: a field that does not exist, or values that cannot be.
         """
-        super().__init__()
-        self.config = as_config(MaskRCNNConfig, config)
+        settings = as_config(MaskRCNNConfig, config)
         net = WindowedBackbone(
             as_config(PEConfig, vision),
-            self.config.image_size,
-            self.config.window_size,
-            self.config.global_blocks,
-            rope_grid=self.config.rope_grid,
+            settings.image_size,
+            settings.window_size,
+            settings.global_blocks,
+            rope_grid=settings.rope_grid,
         )
-        self.backbone = SimpleFeaturePyramid(net, self.config.channels)
-        self.proposal_generator = RegionProposalNetwork(self.config.channels)
-        self.roi_heads = ROIHeads(self.config)
+        super().__init__(SimpleFeaturePyramid(net, settings.channels), settings)
 
     @property
     def device(self) -> torch.device:
@@ -87,7 +142,7 @@ class MaskRCNN(nn.Module):
     def proposals(self, images: Sequence[Any]) -> list[dict[str, Tensor]]:
         """What the region proposal network finds: boxes (N, 4) in pixels of the resized image, and logits (N,)."""
         batch = self._batch(images)
-        found = self._propose(list(self.backbone(batch.pixels).values()), batch.resized)
+        found = self.propose(list(self.backbone(batch.pixels).values()), batch.resized)
         return [{"boxes": p.boxes, "logits": p.logits} for p in found]
 
     @torch.no_grad()
@@ -105,34 +160,11 @@ class MaskRCNN(nn.Module):
             As `preprocess`.
         """
         batch = self._batch(images)
-        maps = list(self.backbone(batch.pixels).values())
-        boxes = [p.boxes for p in self._propose(maps, batch.resized)]
-        logits, deltas = self.roi_heads.predict_boxes(maps[:-1], boxes, self.config.image_size)
-        counts = [len(b) for b in boxes]
-        parts = zip(logits.split(counts), deltas.split(counts), boxes, batch.resized, strict=True)
-        found = [select(*part, self.config) for part in parts]
-        labels = torch.cat([d.labels for d in found])
-        small = self.roi_heads.predict_masks(maps[:-1], [d.boxes for d in found], labels, self.config.image_size)
-        small = small.sigmoid()
-        pieces = small.split([len(d.labels) for d in found])
-        return [
-            _on_original(d, m, old, new)
-            for d, m, old, new in zip(found, pieces, batch.resized, batch.original, strict=True)
-        ]
+        return self.detect(batch.pixels, batch.resized, batch.original)
 
     def _batch(self, images: Sequence[Any]) -> Batch:
         side = self.config.image_size
         return make_batch(images, side, lambda size: longest_side_size(size, side), MASK_RCNN_PIXELS, self.device)
-
-    def _propose(self, maps: Sequence[Tensor], sizes: Sequence[Size]) -> list[Proposals]:
-        dense = self.proposal_generator(maps, self.config.image_size)
-        return propose(
-            dense,
-            sizes,
-            pre_nms=self.config.rpn_pre_nms,
-            post_nms=self.config.rpn_post_nms,
-            nms_threshold=self.config.rpn_nms_threshold,
-        )
 
 
 def _on_original(found: Detections, small: Tensor, resized: Size, original: Size) -> dict[str, Tensor]:

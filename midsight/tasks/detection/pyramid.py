@@ -40,13 +40,16 @@ def fill_msra(weight: Tensor) -> None:
         nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu")
 
 
-class SimpleFeaturePyramid(nn.Module):
-    """The backbone and, from its one map of stride 16, maps of strides 4, 8, 16, 32 and 64."""
+class FeaturePyramid(nn.Module):
+    """From one map of a stride s, maps of strides s / 4, s / 2, s, 2 s and 4 s."""
 
-    def __init__(self, net: WindowedBackbone, channels: int) -> None:
+    def __init__(self, width: int, channels: int) -> None:
+        """
+        Args:
+            width: channels of the map.
+            channels: of each of the five.
+        """
         super().__init__()
-        self.net = net
-        width = net.config.width
         self.simfp_2 = nn.Sequential(
             nn.ConvTranspose2d(width, width // 2, 2, 2),
             ChannelNorm(width // 2),
@@ -65,9 +68,20 @@ class SimpleFeaturePyramid(nn.Module):
             nn.MaxPool2d(2), NormedConv2d(width, channels, 1), NormedConv2d(channels, channels, 3)
         )
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Images (B, 3, S, S), normalised, to p2 to p6, each (B, channels, S / stride, S / stride)."""
-        x = self.net(images.to(self.net.conv1.weight.dtype))
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """A map (B, width, h, w) to p2 to p6, (B, channels, 4h, 4w) to (B, channels, h / 4, w / 4)."""
         maps = [self.simfp_2(x), self.simfp_3(x), self.simfp_4(x), self.simfp_5(x)]
         maps.append(F.max_pool2d(maps[-1], kernel_size=1, stride=2))
         return dict(zip(LEVELS, maps, strict=True))
+
+
+class SimpleFeaturePyramid(FeaturePyramid):
+    """The backbone and, from its one map of stride 16, maps of strides 4, 8, 16, 32 and 64."""
+
+    def __init__(self, net: WindowedBackbone, channels: int) -> None:
+        super().__init__(net.config.width, channels)
+        self.net = net
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (B, 3, S, S), normalised, to p2 to p6, each (B, channels, S / stride, S / stride)."""
+        return super().forward(self.net(images.to(self.net.conv1.weight.dtype)))

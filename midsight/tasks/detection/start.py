@@ -24,8 +24,10 @@ def detection_tower(tower: PEConfig, grid: int | None = None, patch_size: int = 
     Args:
         tower: as pretrained.
         grid: side of the position table; None keeps the pretrained one's, as the published Mask R-CNN.
+        patch_size: pixels; a tower with a packaged trunk keeps its own.
     """
     side = tower.grid if grid is None else grid
+    patch_size = patch_size if tower.stem == "patch" else tower.patch_size
     return replace(
         tower, patch_size=patch_size, image_size=side * patch_size, output_dim=None, pool_type="none", use_ln_post=False
     )
