@@ -57,6 +57,8 @@ def run(
         before, total = job.done, len(job.items)
         if before:
             show.note(f"going on: {before} of {total} inputs were done before")
+        if seconds is None and any(item.kind == "camera" for item in job.items):
+            show.note("Ctrl-C ends the recording")
         try:
             failed = _run(job, total)
         except KeyboardInterrupt:
@@ -80,7 +82,7 @@ def _run(job: "DenseJob[Any]", total: int) -> int:
         def tick(item: "Item", done: int, of: int | None) -> None:
             check_signal()
             if item.kind != "picture":
-                shown = f"{done}/{of}" if of else f"{done} frames, Ctrl-C ends the recording"
+                shown = f"{done}/{of}" if of else f"{done} frames"
                 bar.update(task, description=show.safe(f"{item.name[-40:]} {shown}"))
 
         for outcome in job.run(tick):

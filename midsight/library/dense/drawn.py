@@ -33,11 +33,11 @@ def drawn(out: Path, folder: str, item: Item, wanted: bool = True) -> Iterator[D
     if not wanted:
         yield lambda frame, make: None
         return
-    path = place(out, drawn_name(folder, item))
+    name = drawn_name(folder, item)
     if item.kind == "picture":
-        yield lambda frame, make: write_png(path, Image.fromarray(make()))
+        yield lambda frame, make: write_png(place(out, name), Image.fromarray(make()))
         return
-    with write_video(path) as video:
+    with write_video(place(out, name)) as video:
         yield lambda frame, make: video.add(make(), frame.time, frame.end)
 
 

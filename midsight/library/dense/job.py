@@ -112,7 +112,9 @@ class DenseJob(Generic[P]):
         self.items = plan(inputs, results.out, known_records(results.out), results.folders)
         for item in self.items:
             if not results.files(item):
-                raise InputError(f"{item.source}: nothing would be written of this {item.kind}: no overlay, no frames")
+                raise InputError(
+                    f"{item.source}: nothing would be written of this {item.kind}. Keep the overlay, or every frame."
+                )
         about = {"task": results.task, "model": opened.about, "identity": opened.identity, "every": every}
         self._state = State(results.out, {**about, **results.settings, **(settings or {})}, results.folders)
 

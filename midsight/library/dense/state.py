@@ -4,6 +4,7 @@ An input is finished when the journal says so, the file has neither another size
 main results are still there. Results appear whole, so whatever a kill leaves behind is either finished or not there.
 """
 
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ class State:
         self._journal.append({"opened": round(time.time())})  # takes the lock; two jobs must not share a folder
         try:
             self.records = self._read(dict(settings))
+            _sweep([out / FOLDER, *(out / name for name in folders)])
         except BaseException:
             self.close()
             raise
@@ -115,6 +117,14 @@ def _told(different: Sequence[str], earlier: Mapping[str, Any], now: Mapping[str
 
 def _holds_something(folder: Path) -> bool:
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def _sweep(folders: Sequence[Path]) -> None:
+    """Removes the unfinished files that a kill left; videos can be large."""
+    for folder in folders:
+        for path in folder.rglob(".*.tmp"):
+            if re.fullmatch(r"\..+\.[0-9a-f]{12}\.tmp", path.name):
+                path.unlink(missing_ok=True)
 
 
 def restart(out: Path) -> None:
