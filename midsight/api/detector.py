@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from midsight.api.loading import Dtype, pick_device
+from midsight.api.loading import Dtype, fixed_threads, pick_device
 from midsight.api.opened import Opened, shipped
 from midsight.data.coco import read_categories
 from midsight.errors import InputError
 from midsight.images import load_image
+from midsight.threads import settle
 
 if TYPE_CHECKING:
     from midsight.tasks.detection.load import DetectorInfo
@@ -57,17 +58,17 @@ def open_detector(
     info, path = locate(name, checkpoint)
     labels, ids, names = classes_of(name, info, categories)
     own = {"score_threshold": threshold} if hasattr(info.config, "score_threshold") else {}
-    where = pick_device(device)
+    where, fixed = pick_device(device), fixed_threads(threads)
     net = load_detector(name, path, settings=own, device=where)
     if dtype == "bf16":
         net = net.bfloat16()
-    if threads is not None:
-        torch.set_num_threads(threads)
     place = torch.full((max(info.config.num_classes, 1 + max(labels)),), -1)
     place[list(labels)] = torch.arange(len(labels))
 
     def predict(source: object) -> dict[str, Tensor]:
         picture = load_image(source)
+        if where.type == "cpu":
+            settle(fixed)
         return _cleaned(net([picture])[0], threshold, place, (picture.shape[0], picture.shape[1]))
 
     state = path.stat()

@@ -68,7 +68,7 @@ def detect(
     dense_run.check(inputs, out, seconds)
     with show.status(f"loading {detector or 'the shipped detector'}"):
         from midsight.api import open_detector
-        from midsight.library.dense import DetectResults
+        from midsight.library.dense.detect import DetectResults
 
         opened = open_detector(
             detector,
@@ -114,7 +114,7 @@ def segment(
     dense_run.check(inputs, out, seconds)
     with show.status(f"loading {head or 'the shipped head'}"):
         from midsight.api import open_segmenter
-        from midsight.library.dense import SegmentResults
+        from midsight.library.dense.segment import SegmentResults
 
         opened = open_segmenter(
             head,
@@ -169,7 +169,7 @@ def depth(
     dense_run.check(inputs, out, seconds)
     with show.status(f"loading {head or 'the shipped head'}"):
         from midsight.api import open_depth
-        from midsight.library.dense import DepthResults
+        from midsight.library.dense.depth import DepthResults
 
         opened = open_depth(
             head,

@@ -16,8 +16,7 @@ from midsight.errors import InputError
 
 if TYPE_CHECKING:
     from midsight.api import Opened
-    from midsight.library.dense import DenseJob
-    from midsight.library.dense.job import Results
+    from midsight.library.dense.job import DenseJob, Results
     from midsight.library.dense.plan import Item
 
 INTERRUPTED = 130
@@ -49,7 +48,8 @@ def run(
     again: bool,
 ) -> None:
     """Runs the job and tells of it; leaves with 1 where an input failed, with 130 after Ctrl-C."""
-    from midsight.library.dense import DenseJob, restart
+    from midsight.library.dense.job import DenseJob
+    from midsight.library.dense.state import restart
 
     if again:
         restart(results.out)
