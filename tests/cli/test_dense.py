@@ -116,6 +116,10 @@ def test_bad_files_are_told_and_the_others_are_done(
 ) -> None:
     (photos / "broken.jpg").write_bytes(b"junk")
     shutil.copy(MEDIA / "cut.mp4", photos)
+    Image.new("RGB", (200_000, 1)).save(photos / "narrow.png")
+    told = run("segment", photos / "narrow.png", "-o", tmp_path / "narrow", *options["segment"])
+    assert (told.exit_code, "narrow.png: 200000x1 would become" in told.stderr) == (1, True)
+    (photos / "narrow.png").unlink()
     result = run("depth", photos, "-o", tmp_path / "out", "--every", 10, *options["depth"])
     assert result.exit_code == 1
     assert "broken.jpg" in result.stderr

@@ -13,7 +13,7 @@ import torch
 from midsight.ahead import read_ahead
 from midsight.api import Opened, Outcome
 from midsight.errors import InputError, MediaError, MidsightError, OutputError
-from midsight.images import load_image
+from midsight.images import describe, load_image
 from midsight.library.dense.plan import Item, plan
 from midsight.library.dense.state import State, known_records
 from midsight.video import Camera, TimedFrame, open_camera, open_frames
@@ -225,7 +225,8 @@ class DenseJob(Generic[P]):
                 add(result, self._opened.predict(result.pixels))
             except MediaError as error:
                 where = item.source if item.kind == "picture" else f"{item.source}: frame {result.index}"
-                raise MediaError(f"{where}: {error}") from error
+                why = str(error).removeprefix(f"{describe(result.pixels)}: ")
+                raise MediaError(f"{where}: {why}") from error
             done += 1
             tick(item, done, result.total)
         return done, note

@@ -107,7 +107,7 @@ def _file(path: Path, root: Path | None, names: "_Names", known: Mapping[str, Ma
 def _camera(source: str, names: "_Names") -> Item:
     """Every recording has a name of its own: an earlier one must not be lost."""
     moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    device = _clean(source.removeprefix("camera:"))[:40]
+    device = _clean(source.removeprefix("camera:"))[:24]
     name, _ = names.choose(Path(f"camera_{device}_{moment}.mp4"), "camera", "camera", "camera")
     return Item(source, "camera", f"{source} {name}", name, name)
 
