@@ -1,8 +1,10 @@
 """The job around a dense task: inputs in order, one result or one failure each, stopped and taken up at any moment."""
 
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ Add = Callable[[TimedFrame, P], None]
 Tick = Callable[[Item, int, int | None], None]  # the input, frames of it that are done, frames that it has
 
 _READERS, _AHEAD = 2, 2  # threads, and inputs that they work on: whole pictures wait in memory
+_BEHIND = 2  # frames of one input that may wait to be drawn and written
 
 
 class Results(Protocol[R]):
@@ -201,8 +204,8 @@ class DenseJob(Generic[P]):
     def _outcome(self, index: int, item: Item, work: Callable[[Add[P]], tuple[int, str]]) -> Outcome[Done]:
         """Opens the results of one input, lets the work fill them, and notes that it is finished."""
         try:
-            with self._results.open(item) as add:
-                frames, note = work(add)
+            with self._results.open(item) as add, _behind(add) as put:
+                frames, note = work(put)
         except OutputError:
             raise
         except (MidsightError, torch.OutOfMemoryError, MemoryError) as error:
@@ -257,7 +260,26 @@ class DenseJob(Generic[P]):
         return all((self._results.out / name).exists() for name in self._results.files(item))
 
 
+@contextmanager
+def _behind(add: Add[P]) -> Iterator[Add[P]]:
+    """The same function run in a thread, in order: a frame is drawn and written while the model looks at the next.
+
+    What it raises comes out of a later call, or at the end of the block.
+    """
+    with ThreadPoolExecutor(1, "midsight-write") as pool:
+        waiting: deque[Future[None]] = deque()
+
+        def put(frame: TimedFrame, prediction: P) -> None:
+            while len(waiting) >= _BEHIND:
+                waiting.popleft().result()
+            waiting.append(pool.submit(add, frame, prediction))
+
+        yield put
+        for future in waiting:
+            future.result()
+
+
 def _failure(error: Exception, item: Item) -> MidsightError:
     if isinstance(error, MidsightError):
-        return error
+        return error if item.source in str(error) else MediaError(f"{item.source}: {error}")
     return MediaError(f"{item.source}: too large for the memory ({str(error)[:100] or type(error).__name__}).")

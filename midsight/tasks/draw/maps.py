@@ -39,8 +39,9 @@ def draw_classes(pixels: Pixels, labels: npt.NDArray[Any], names: Sequence[str] 
         raise ShapeError(f"expected an integer map {pixels.shape[:2]}, got {labels.dtype} {labels.shape}")
     counts = np.bincount(labels.ravel())
     colours = class_colours(len(counts))
-    mixed = pixels * np.float32(1 - _OPACITY) + colours[labels] * np.float32(_OPACITY)
-    page = np.rint(mixed).astype(np.uint8)
+    # Two tables of bytes, added: many times faster than the same in floats, and at most 1 of 255 beside it.
+    kept = np.rint(np.arange(256) * (1 - _OPACITY)).astype(np.uint8)
+    page = kept[pixels] + np.rint(colours * _OPACITY).astype(np.uint8)[labels]
     if not legend:
         return page
     image = Image.fromarray(page)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from midsight import video
 from midsight.api import Opened, Outcome
-from midsight.errors import InputError, MediaError, OutputError
+from midsight.errors import InputError, MediaError, OutputError, ShapeError
 from midsight.images import load_image
 from midsight.images.labels import read_numbers
 from midsight.library.dense.depth import DepthResults
@@ -226,6 +226,20 @@ def test_a_failure_in_the_middle_of_a_video_leaves_no_video(photos: Path, tmp_pa
     assert outcomes[1].error is None
     assert files(tmp_path / "out") == ["classes.json", "labels/a.png", "overlays/a.png"]
     assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_a_video_that_cannot_be_written_is_a_failure(photos: Path, tmp_path: Path, task: Brightness) -> None:
+    """Drawing fails in its own thread, while the model is at a later frame."""
+
+    def wide(pixels: np.ndarray) -> np.ndarray:
+        return task(pixels)[:, : -1 if task.calls == 3 else None]
+
+    with pytest.raises(ShapeError, match="expected an integer map"):
+        draw_classes(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 3), np.uint16))
+    outcomes, _ = segment([photos / "clip.mkv", photos / "a.png"], tmp_path / "out", wide)
+    assert "clip.mkv: expected an integer map (120, 160)" in str(outcomes[0].error)
+    assert task.calls < 10, "the model went on"
+    assert outcomes[1].error is None
 
 
 def test_a_picture_that_is_too_large_for_the_memory_is_a_failure(photos: Path, tmp_path: Path) -> None:
