@@ -9,6 +9,7 @@ import torch
 import midsight
 from midsight import checkpoints, pe
 from midsight.configs import PEConfig, PETextConfig, PreprocessConfig
+from tests import dense_heads
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be folded
 
@@ -61,3 +62,21 @@ def dense_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_model(tiny_folder: Path) -> midsight.Perception:
     """The saved pair, loaded."""
     return midsight.load(tiny_folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def segment_head(dense_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random head for 5 classes over the saved dense tower; the last class has no name."""
+    return dense_heads.save(tmp_path_factory.mktemp("heads") / "segment", dense_folder, "segmentation")
+
+
+@pytest.fixture(scope="session")
+def depth_head(dense_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random head for depth from 0.1 to 10 metres over the saved dense tower."""
+    return dense_heads.save(tmp_path_factory.mktemp("heads") / "depth", dense_folder, "depth")
+
+
+@pytest.fixture(scope="session")
+def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Mask R-CNN of 4 named classes, whose category ids have gaps."""
+    return dense_heads.save_detector(tmp_path_factory.mktemp("heads") / "detector")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from midsight.errors import InputError, MediaError, OutputError, ShapeError
 from midsight.images import Limits
-from midsight.images.labels import palette, read_numbers, write_depth, write_labels
+from midsight.images.labels import palette, read_numbers, write_depth, write_labels, write_numbers
 
 
 def test_labels_come_back(tmp_path: Path) -> None:
@@ -21,6 +21,20 @@ def test_labels_come_back(tmp_path: Path) -> None:
         colours = np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(colours, np.frombuffer(palette(), np.uint8).reshape(256, 3)[labels])
     assert len({palette()[3 * k : 3 * k + 3] for k in range(256)}) == 256
+
+
+def test_labels_in_colours_of_ones_own(tmp_path: Path) -> None:
+    colours = np.array([[1, 2, 3], [250, 0, 90]], np.uint8)
+    write_labels(tmp_path / "a.png", np.array([[0, 1, 1]]), colours)
+    np.testing.assert_array_equal(read_numbers(tmp_path / "a.png"), [[0, 1, 1]])
+    with Image.open(tmp_path / "a.png") as image:
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), colours[[[0, 1, 1]]])
+
+
+def test_numbers_of_16_bits_come_back(tmp_path: Path) -> None:
+    numbers = np.array([[0, 255], [256, 65535]], np.uint16)
+    write_numbers(tmp_path / "a.png", numbers)
+    np.testing.assert_array_equal(read_numbers(tmp_path / "a.png"), numbers)
 
 
 def test_depth_comes_back_in_millimetres(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def load(
         raise ConfigError(f"dtype must be auto, fp32 or bf16, got {dtype!r}")
     if dtype == "bf16" and where.type not in ("cpu", "cuda"):
         raise ConfigError(f"bf16 is offered on cpu and cuda, not on {where.type}; take dtype='fp32'")
-    fixed = _fixed_threads(threads)
+    fixed = fixed_threads(threads)
     found = load_pretrained(EMBEDDED) if name_or_path is None else open_pretrained(name_or_path, revision=revision)
     preprocess = _with_size(found, image_size)
     model = _build(found, layer).to(where)
@@ -94,7 +94,7 @@ def pick_device(device: str | torch.device) -> torch.device:
     return where
 
 
-def _fixed_threads(threads: int | None) -> int | None:
+def fixed_threads(threads: int | None) -> int | None:
     """The number to keep to, or None to follow the machine."""
     if threads is None:
         return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else None

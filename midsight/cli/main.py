@@ -13,6 +13,7 @@ from midsight.cli import (
     classify,
     data,
     demo,
+    dense,
     embed,
     export,
     features,
@@ -59,6 +60,9 @@ app.command()(embed.embed)
 app.command()(features.features)
 app.command()(layers.layers)
 app.command()(track.track)
+app.command()(dense.detect)
+app.command()(dense.segment)
+app.command()(dense.depth)
 app.command()(models.models)
 app.command()(checkpoint.info)
 app.command()(checkpoint.convert)

@@ -109,6 +109,16 @@ def read_coco(annotations: StrPath, images: StrPath) -> CocoDataset:
     return CocoDataset(source, pictures, tuple(sorted(categories)), names, empty)
 
 
+def read_categories(annotations: StrPath) -> dict[int, str]:
+    """Names by category id.
+
+    Raises:
+        InputError: the file is no COCO annotation file, or lists no categories.
+    """
+    source = Path(annotations)
+    return _categories(source, _read_json(source))
+
+
 def read_image(image: CocoImage) -> Pixels:
     """A picture's pixels, uint8 (H, W, 3).
 

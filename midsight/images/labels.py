@@ -51,11 +51,12 @@ def nearest(values: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[An
     return np.ascontiguousarray(values[np.ix_(rows, columns)])
 
 
-def write_labels(path: StrPath, labels: npt.NDArray[Any]) -> None:
-    """A label map as an indexed PNG in the colours of Pascal VOC and DAVIS, written whole or not at all.
+def write_labels(path: StrPath, labels: npt.NDArray[Any], colours: npt.NDArray[np.uint8] | None = None) -> None:
+    """A label map as an indexed PNG, written whole or not at all.
 
     Args:
         labels: integer (H, W), 0 to 255.
+        colours: uint8 (N, 3), of labels 0 to N - 1; by default those of Pascal VOC and DAVIS.
 
     Raises:
         ShapeError: not a map of integers.
@@ -67,8 +68,17 @@ def write_labels(path: StrPath, labels: npt.NDArray[Any]) -> None:
     if int(labels.min()) < 0 or int(labels.max()) > 255:
         raise InputError(f"{path}: labels from {labels.min()} to {labels.max()}; an indexed PNG holds 0 to 255")
     image = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8)).convert("P")
-    image.putpalette(palette())
+    image.putpalette(palette() if colours is None else np.ascontiguousarray(colours[:256]).tobytes())
     write_png(path, image)
+
+
+def write_numbers(path: StrPath, numbers: Numbers) -> None:
+    """A map uint16 (H, W) as a grey PNG of 16 bits, written whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    write_png(path, Image.fromarray(np.ascontiguousarray(numbers, dtype=np.uint16)))
 
 
 def write_depth(path: StrPath, metres: npt.NDArray[Any], scale: float = 1000.0) -> None:
@@ -85,7 +95,7 @@ def write_depth(path: StrPath, metres: npt.NDArray[Any], scale: float = 1000.0) 
     if metres.ndim != 2 or not metres.size:
         raise ShapeError(f"{path}: expected depth (H, W), got {metres.shape}")
     steps = np.rint(np.nan_to_num(metres.astype(np.float64)) * scale).clip(0, 65535)
-    write_png(path, Image.fromarray(steps.astype(np.uint16)))
+    write_numbers(path, steps.astype(np.uint16))
 
 
 def write_png(path: StrPath, image: Image.Image) -> None:

@@ -1,1 +1,1 @@
-"""A media collection: find its files, embed them to a file in a way that survives being stopped."""
+"""A media collection: find its files, embed them to a file, run dense tasks over them; jobs survive being stopped."""

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from midsight.errors import InputError
 from midsight.video import torchcodec
+from midsight.video.frames import open_frames
 from midsight.video.indices import uniform_indices
 from midsight.video.reader import Frame, Reader, TimelineError
-from midsight.video.source import MediaWarning, Source, Timeline, VideoInfo, VideoLimits, open_source
+from midsight.video.source import DEFAULT_LIMITS, MediaWarning, Source, Timeline, VideoInfo, VideoLimits, open_source
 
 Backend = Literal["auto", "pyav", "torchcodec"]
-DEFAULT_LIMITS = VideoLimits()
 _TINY = 1e-6  # seconds: below any frame, above any rounding
 
 
@@ -162,18 +162,11 @@ def iter_frames(video: Any, *, limits: VideoLimits = DEFAULT_LIMITS) -> Iterator
     Warns:
         MediaWarning: the file is cut or broken; the frames end where it can no longer be read.
     """
-    with open_source(video, limits) as source:
-        reader = Reader(source)
-        number = 0
-        while number < len(reader.timeline):
-            try:
-                for _, frame in reader.frames(range(number, len(reader.timeline))):
-                    number += 1
-                    yield frame
-            except TimelineError:
-                reader.recount()
-        if reader.short_read:
-            _warn(source)
+    with open_frames(video, limits=limits) as frames:
+        for frame in frames:
+            yield frame.pixels
+        if frames.short_read:
+            _warn(frames.source)
 
 
 def _segments(video: Any, seconds: float, num_frames: int, limits: VideoLimits) -> Iterator[Clip]:

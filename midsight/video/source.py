@@ -50,6 +50,9 @@ class VideoLimits:
             raise ConfigError(f"limits must be above 0, got {self}")
 
 
+DEFAULT_LIMITS = VideoLimits()
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What is really in a file, not what its header says."""

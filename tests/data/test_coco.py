@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from midsight.data.coco import decode_mask, read_coco, read_image, read_masks
+from midsight.data.coco import decode_mask, read_categories, read_coco, read_image, read_masks
 from midsight.errors import InputError, MediaError
 
 
@@ -64,6 +64,14 @@ def test_reading(tmp_path: Path) -> None:
     assert not data.has_masks
     assert data.images_of_class().tolist() == [2, 1]
     assert read_image(first).shape == (20, 30, 3)
+
+
+def test_categories_alone(tmp_path: Path) -> None:
+    path = write(tmp_path, content())
+    data = read_coco(path, tmp_path)
+    assert read_categories(path) == dict(zip(data.category_ids, data.names, strict=True))
+    with pytest.raises(InputError, match="lists no categories"):
+        read_categories(write(tmp_path, content() | {"categories": []}))
 
 
 def test_masks(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("README.md", "not run", "make demo   # classify, compare and show the shipped media; writes demo/index.html"),
     ("README.md", "without CUDA", "import torch"),
     ("ablation.md", "not run", "python -m benchmarks.ablation --build"),
+    ("dense_use.md", "not run", "midsight depth camera:0 -o recordings --seconds 10"),
     ("detection.md", "not run", "from midsight.tasks import detection"),
     (
         "embedded.md",
