@@ -17,6 +17,7 @@ from midsight.cli import (
     export,
     features,
     layers,
+    look,
     models,
     options,
     show,
@@ -58,6 +59,7 @@ app.command()(classify.classify)
 app.command()(embed.embed)
 app.command()(features.features)
 app.command()(layers.layers)
+app.command()(look.match)
 app.command()(track.track)
 app.command()(models.models)
 app.command()(checkpoint.info)

@@ -1,0 +1,105 @@
+"""`midsight match` and `midsight attention` by hand: pictures, numbers, and everything that cannot be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import midsight
+from midsight.cli.main import app
+from midsight.tasks.correspondence import mutual_matches
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(app, [str(arg) for arg in args])
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> tuple[Path, Path]:
+    """A picture of noise and its right part."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    paths = tmp_path / "a.png", tmp_path / "b.png"
+    for path, part in zip(paths, (pixels, pixels[:, 32:]), strict=True):
+        Image.fromarray(part).save(path)
+    return paths
+
+
+def test_match_finds_and_draws(dense_folder: Path, photos: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tmp_path / "matches.png"
+    options = ("-m", dense_folder, "--image-size", 64, "--count", 7)
+    result = run("match", *photos, "-o", target, "--json", *options)
+    assert result.exit_code == 0, result.output
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    model = midsight.load(dense_folder, device="cpu", image_size=64)
+    a, b = torch.from_numpy(model.features(list(photos), [-1])[0])
+    expected = mutual_matches(a, b, (64, 96), (64, 64), 7)
+    np.testing.assert_allclose([row["a"] for row in found], expected.a, atol=0.01)
+    np.testing.assert_allclose([row["b"] for row in found], expected.b, atol=0.01)
+    np.testing.assert_allclose([row["cosine"] for row in found], expected.cosine, atol=1e-3)
+    assert f"drew {len(found)} pairs" in result.stderr
+    with Image.open(target) as page:
+        assert page.size == (640 + 8 + 640, 640)
+    table = run("match", *photos, *options)
+    assert table.stdout.splitlines()[0].split() == [
+        "x",
+        "in",
+        "A",
+        "y",
+        "in",
+        "A",
+        "x",
+        "in",
+        "B",
+        "y",
+        "in",
+        "B",
+        "cosine",
+    ]
+
+
+def test_points_of_the_same_picture_are_found_where_they_are(dense_folder: Path, photos: tuple[Path, Path]) -> None:
+    result = run(
+        "match", photos[0], photos[0], "--points", "12,20;84,36", "--json", "-m", dense_folder, "--long-side", 96
+    )
+    assert result.exit_code == 0, result.output
+    for row in map(json.loads, result.stdout.splitlines()):
+        np.testing.assert_allclose(row["a"], row["b"], atol=1e-4)
+        assert row["cosine"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--points", "96,5"), 2, ["a.png", "96,5 lies outside", "96x64"]),
+        (("--points", "a,5"), 2, ["--points", '"120,80"']),
+        (("--points", "1,2,3"), 2, ["--points"]),
+        (("--layer", "3"), 2, ["layer_idx 3", "3 blocks"]),
+        (("-o", "out.jpg"), 2, ["out.jpg", ".png"]),
+        (("-o", "none/out.png"), 1, ["none", "does not exist"]),
+        (("--long-side", "64", "--image-size", "64"), 2, ["one of them"]),
+        (("--image-size", "60"), 2, ["multiple of the patch size"]),
+    ],
+)
+def test_wrong_arguments_of_match(
+    dense_folder: Path, photos: tuple[Path, Path], arguments: tuple[str, ...], code: int, words: list[str]
+) -> None:
+    result = run("match", *photos, "-m", dense_folder, *arguments)
+    assert result.exit_code == code, result.output
+    assert all(word in result.stderr for word in words), result.stderr
+
+
+def test_odd_pictures_of_match(dense_folder: Path, photos: tuple[Path, Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(photos[0].read_bytes()[:200])
+    result = run("match", photos[0], broken, "-m", dense_folder)
+    assert result.exit_code == 1
+    assert "broken.png" in result.stderr
+    flat = tmp_path / "flat.png"
+    Image.fromarray(np.zeros((1, 300, 3), np.uint8)).save(flat)
+    target = tmp_path / "out.png"
+    assert run("match", flat, photos[0], "-m", dense_folder, "-o", target).exit_code == 0
+    assert target.is_file()
