@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from midsight.cli import (
+    attention,
     checkpoint,
     classify,
     data,
@@ -17,7 +18,7 @@ from midsight.cli import (
     export,
     features,
     layers,
-    look,
+    match,
     models,
     options,
     show,
@@ -59,7 +60,8 @@ app.command()(classify.classify)
 app.command()(embed.embed)
 app.command()(features.features)
 app.command()(layers.layers)
-app.command()(look.match)
+app.command()(match.match)
+app.command()(attention.attention)
 app.command()(track.track)
 app.command()(models.models)
 app.command()(checkpoint.info)

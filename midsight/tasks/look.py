@@ -67,7 +67,7 @@ class Look:
         return int(point[1] * rows / height), int(point[0] * columns / width)
 
 
-def look(source: Any, encoder: DenseEncoder, size: InputSize) -> Look:
+def look_at(source: Any, encoder: DenseEncoder, size: InputSize) -> Look:
     """A picture made ready for an encoder.
 
     Args:

@@ -103,3 +103,72 @@ def test_odd_pictures_of_match(dense_folder: Path, photos: tuple[Path, Path], tm
     target = tmp_path / "out.png"
     assert run("match", flat, photos[0], "-m", dense_folder, "-o", target).exit_code == 0
     assert target.is_file()
+
+
+@pytest.mark.parametrize(("options", "rows", "columns"), [((), 1, 4), (("--heads",), 3, 5), (("--layers", "-1"), 1, 2)])
+def test_attention_of_a_place(
+    tiny_folder: Path, photos: tuple[Path, Path], tmp_path: Path, options: tuple[str, ...], rows: int, columns: int
+) -> None:
+    target = tmp_path / "out.png"
+    result = run("attention", photos[0], "-o", target, "--at", "50,20", "-m", tiny_folder, *options)
+    assert result.exit_code == 0, result.output
+    with Image.open(target) as page:
+        assert page.size == (columns * (336 + 8) + 8, rows * (224 + 22 + 8))
+    assert "layer 3 of 3" in result.stdout
+    assert "%" in result.stdout.splitlines()[-1]
+
+
+def test_attention_of_class_token_and_pooling(tiny_folder: Path, photos: tuple[Path, Path], tmp_path: Path) -> None:
+    result = run("attention", photos[0], "-o", tmp_path / "out.png", "-m", tiny_folder, "--heads", "--long-side", 96)
+    assert result.exit_code == 0, result.output
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [
+        "attention",
+        "layer",
+        "layer",
+        "layer",
+        "pooling",
+    ]
+    assert [line.split()[1] for line in result.stdout.splitlines()[-1:]] == ["8"]  # heads of the pooling
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--at", "50,64"), 2, ["50,64 lies outside", "96x64"]),
+        (("--at", "-1,6"), 2, ["-1,6 lies outside"]),
+        (("--at", "1,2;3,4"), 2, ["one place"]),
+        (("--at", "here"), 2, ["--at", "here"]),
+        (("--at", "1,1", "--layers", "0,9"), 2, ["layer_idx 9", "3 blocks"]),
+        (("--at", "1,1", "--layers", "first"), 2, ["--layers", "first"]),
+        ((), 2, ["dense", "neither class token nor attention pooling"]),
+    ],
+)
+def test_wrong_arguments_of_attention(
+    dense_folder: Path,
+    photos: tuple[Path, Path],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    code: int,
+    words: list[str],
+) -> None:
+    target = tmp_path / "out.png"
+    result = run("attention", photos[0], "-o", target, "-m", dense_folder, *arguments)
+    assert result.exit_code == code, result.output
+    assert all(word in result.stderr for word in words), result.stderr
+    assert not target.exists()
+
+
+def test_odd_files_of_attention(dense_folder: Path, photos: tuple[Path, Path], tmp_path: Path) -> None:
+    flat, cut = tmp_path / "flat.png", tmp_path / "cut.png"
+    Image.fromarray(np.zeros((1, 300, 3), np.uint8)).save(flat)
+    cut.write_bytes(photos[0].read_bytes()[:200])
+    at = ("--at", "5,0", "-m", dense_folder)
+    assert run("attention", flat, "-o", tmp_path / "out.png", *at).exit_code == 0
+    for file, target, code, words in (
+        (cut, tmp_path / "no.png", 1, "cut.png"),
+        (flat, tmp_path / "no.gif", 2, "ends in .png"),
+        (flat, tmp_path / "none" / "no.png", 1, "does not exist"),
+    ):
+        result = run("attention", file, "-o", target, *at)
+        assert (result.exit_code, target.exists()) == (code, False)
+        assert words in result.stderr

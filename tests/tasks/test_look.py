@@ -7,7 +7,7 @@ import torch
 from midsight.configs import PreprocessConfig
 from midsight.errors import ConfigError, InputError, MediaError
 from midsight.tasks.features import DenseEncoder
-from midsight.tasks.look import InputSize, look, token_centres
+from midsight.tasks.look import InputSize, look_at, token_centres
 from tests.pe import tiny
 
 
@@ -40,7 +40,7 @@ def test_one_size_decides() -> None:
 
 
 def test_places_become_tokens(encoder: DenseEncoder) -> None:
-    seen = look(np.zeros((100, 200, 3), np.uint8), encoder, InputSize(long_side=64))
+    seen = look_at(np.zeros((100, 200, 3), np.uint8), encoder, InputSize(long_side=64))
     assert (seen.size, seen.grid, tuple(seen.images.shape)) == ((100, 200), (2, 4), (1, 3, 32, 64))
     assert [seen.cell(point) for point in ((0, 0), (49.9, 49.9), (50, 50), (199.5, 99.5))] == [
         (0, 0), (0, 0), (1, 1), (1, 3),
@@ -52,11 +52,11 @@ def test_places_become_tokens(encoder: DenseEncoder) -> None:
 
 @pytest.mark.parametrize("point", [(-1, 5), (200, 5), (5, 100), (float("nan"), 5)])
 def test_a_place_outside(encoder: DenseEncoder, point: tuple[float, float]) -> None:
-    seen = look(np.zeros((100, 200, 3), np.uint8), encoder, InputSize(long_side=64))
+    seen = look_at(np.zeros((100, 200, 3), np.uint8), encoder, InputSize(long_side=64))
     with pytest.raises(InputError, match=r"outside the picture, which has 200x100 pixels"):
         seen.cell(point)
 
 
 def test_a_broken_picture(encoder: DenseEncoder) -> None:
     with pytest.raises(MediaError):
-        look(b"no picture", encoder, InputSize(long_side=64))
+        look_at(b"no picture", encoder, InputSize(long_side=64))
