@@ -15,6 +15,7 @@ from midsight.cli import (
     data,
     demo,
     embed,
+    explore,
     export,
     features,
     layers,
@@ -62,6 +63,7 @@ app.command()(features.features)
 app.command()(layers.layers)
 app.command()(match.match)
 app.command()(attention.attention)
+app.command()(explore.explore)
 app.command()(track.track)
 app.command()(models.models)
 app.command()(checkpoint.info)

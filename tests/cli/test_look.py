@@ -172,3 +172,47 @@ def test_odd_files_of_attention(dense_folder: Path, photos: tuple[Path, Path], t
         result = run("attention", file, "-o", target, *at)
         assert (result.exit_code, target.exists()) == (code, False)
         assert words in result.stderr
+
+
+def test_explore_writes_one_page(dense_folder: Path, photos: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    result = run("explore", photos[0], "-o", target, "-m", dense_folder, "--long-side", 48)
+    assert result.exit_code == 0, result.output
+    assert f"wrote {target}" in result.stderr
+    page = target.read_text(encoding="utf-8")
+    assert '"name":"a.png"' in page
+    assert page.count('"name":"layer') == 3
+    twice = run("explore", photos[0], photos[0], "-o", target, "-m", dense_folder, "--layers", "-1", "--no-attention")
+    assert twice.exit_code == 0, twice.output
+    page = target.read_text(encoding="utf-8")
+    assert page.count('"name":"a.png"') == 2
+    assert '"attention":[null,null]' in page
+
+
+def test_explore_tells_what_it_leaves_out(dense_folder: Path, photos: tuple[Path, Path], tmp_path: Path) -> None:
+    target = tmp_path / "page.html"
+    result = run("explore", photos[0], "-o", target, "-m", dense_folder, "--image-size", 336, "--layers", "0")
+    assert result.exit_code == 0, result.output
+    assert "no attention, for that of 42x42 tokens" in result.stderr
+    result = run("explore", photos[0], "-o", target, "-m", dense_folder, "--image-size", 520)
+    assert result.exit_code == 2
+    assert "more than the page holds" in result.stderr
+
+
+def test_odd_files_of_explore(dense_folder: Path, photos: tuple[Path, Path], tmp_path: Path) -> None:
+    flat, cut = tmp_path / "flat.png", tmp_path / "cut.png"
+    Image.fromarray(np.zeros((1, 300, 3), np.uint8)).save(flat)
+    cut.write_bytes(photos[0].read_bytes()[:200])
+    target = tmp_path / "page.html"
+    assert run("explore", flat, photos[0], "-o", target, "-m", dense_folder).exit_code == 0
+    target.unlink()
+    for file, wanted, options, code, words in (
+        (cut, target, (), 1, "cut.png"),
+        (flat, tmp_path / "page.png", (), 2, "ends in .html"),
+        (flat, tmp_path / "none" / "page.html", (), 1, "does not exist"),
+        (flat, target, ("--layers", "0,3"), 2, "layer_idx 3"),
+        (flat, target, ("--layers", ""), 2, "--layers"),
+    ):
+        result = run("explore", file, "-o", wanted, "-m", dense_folder, *options)
+        assert (result.exit_code, wanted.exists()) == (code, False)
+        assert words in result.stderr
