@@ -1,7 +1,7 @@
 """Where tokens look: the attention weights of a vision tower, formed outright for one query.
 
 The fast path never holds them. Here they come from each block's own input, with the weights, the scale and RoPE that
-the tower itself uses, in the dtype of its parameters.
+the tower itself uses.
 Letters: B batch, N tokens, W width, H heads, D head dim.
 """
 
@@ -79,7 +79,7 @@ def token_attention(tower: VisionTransformer, images: Tensor, layers: Sequence[i
         LayerError: an index outside the tower, or no index.
         InputError: no such token.
     """
-    found = {layer: _one(block, x, rope, token) for layer, block, x, rope in _walk(tower, images, layers)}
+    found = {layer: _one(block, x, rope, token) for layer, block, x, rope in _inputs(tower, images, layers)}
     return [found[tower._layer(layer)] for layer in layers]
 
 
@@ -90,7 +90,7 @@ def all_attention(tower: VisionTransformer, images: Tensor, layers: Sequence[int
     Arguments and errors are those of `token_attention`. One head's weights are held at a time.
     """
     found = {}
-    for layer, block, x, rope in _walk(tower, images, layers):
+    for layer, block, x, rope in _inputs(tower, images, layers):
         q, k = queries_and_keys(block.attn, block.ln_1(x), rope)
         found[layer] = sum(weights(q[:, head], k[:, head]) for head in range(q.shape[1])) / q.shape[1]
     return [found[tower._layer(layer)] for layer in layers]  # type: ignore[misc]
@@ -153,20 +153,18 @@ def _one(block: ResidualAttentionBlock, x: Tensor, rope: Rope | None, token: int
     return weights(q[:, :, token : token + 1], k).squeeze(2)
 
 
-def _walk(
+def _inputs(
     tower: VisionTransformer, images: Tensor, layers: Sequence[int]
 ) -> Iterator[tuple[int, ResidualAttentionBlock, Tensor, Rope | None]]:
-    """Each wanted block with its input (B, N, W), through the tower as it is published."""
+    """Each wanted block with its input (B, N, W): what the tower hands it, packed or not."""
     check_images(images, tower.patch_size)
     if not layers:
         raise LayerError(f"name at least one layer, 0 to {tower.layers - 1} or negative from the end")
-    wanted = {tower._layer(layer) for layer in layers}
+    wanted = sorted({tower._layer(layer) for layer in layers})
     rows, columns = images.shape[-2] // tower.patch_size, images.shape[-1] // tower.patch_size
     rope = tower._rope_tables.get(rows, columns, images.device) if tower.config.use_rope2d else None
-    x = tower._embed(images, None)
-    for index in range(max(wanted) + 1):
-        block: ResidualAttentionBlock = tower.transformer.resblocks[index]  # type: ignore[assignment]
-        if index in wanted:
-            yield index, block, x, rope
-        if index < max(wanted):
-            x = block(x, rope)
+    first = [tower._embed(images, None)] if wanted[0] == 0 else []
+    before = [layer - 1 for layer in wanted if layer > 0]
+    inputs = first + (tower.forward_intermediates(images, before) if before else [])
+    for layer, x in zip(wanted, inputs, strict=True):
+        yield layer, tower.transformer.resblocks[layer], x, rope  # type: ignore[misc]
