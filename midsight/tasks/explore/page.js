@@ -138,7 +138,7 @@ function placeOf(picture, token) {
 }
 
 function nameOf(picture) {
-  const side = data.pictures.length < 2 ? "" : picture === 0 ? " (left)" : " (right)";
+  const side = data.pictures.length < 2 ? "" : picture === 0 ? " (first)" : " (second)";
   return data.pictures[picture].name + side;
 }
 
