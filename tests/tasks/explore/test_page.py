@@ -1,5 +1,6 @@
 """The page in a real browser: what is drawn and marked is what Python computes, and nothing else happens."""
 
+import base64
 import html
 import json
 import re
@@ -280,3 +281,14 @@ def test_what_cannot_be(looks: list[Look], encoder: DenseEncoder) -> None:
     huge = look_at(np.zeros((60, 60, 3), np.uint8), encoder, InputSize(square=8 * 65))
     with pytest.raises(InputError, match="65x65 tokens are more than the page holds"):
         explore_page(encoder, [huge])
+
+
+def test_attention_on_the_page_leaves_the_class_token_out(tiny_model: midsight.Perception, photos: list[Path]) -> None:
+    encoder = dense_encoder(tiny_model, [1])
+    look = look_at(photos[1], encoder, SIZE)
+    data = json.loads(re.search('id="data">(.*?)</script>', explore_page(encoder, [look]))[1])  # type: ignore[index]
+    kept = data["layers"][0]["attention"][0]
+    codes = np.frombuffer(base64.b64decode(kept["codes"]), np.uint8).reshape(144, 144)
+    largest = np.frombuffer(base64.b64decode(kept["largest"]), "<f4")
+    expected = all_attention(encoder.tower, look.images, [1])[0][0, 1:, 1:]
+    np.testing.assert_allclose((codes / 255.0) ** 2 * largest[:, None], expected, atol=0.005 * float(expected.max()))
