@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CONTENTS := pyproject.toml constraints.txt
 
-.PHONY: demo test check unit ffmpeg egl bench docs default-model default-spatial-model format clean
+.PHONY: demo test check unit ffmpeg egl chromium bench docs default-model default-spatial-model format clean
 
 demo: .venv/.core  ## classify, compare and show the shipped pictures and clip with the embedded model
 	$(BIN)/midsight demo --out demo
@@ -17,7 +17,7 @@ check: .venv/.dev  ## format, lint, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: .venv/.dev ffmpeg egl
+unit: .venv/.dev ffmpeg egl chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # torchcodec brings no FFmpeg of its own; PyAV, the default decoder, does.
@@ -32,6 +32,12 @@ egl: .venv/.dev
 	$(BIN)/python -c 'import moderngl; moderngl.create_context(standalone=True, backend="egl")' 2>/dev/null || \
 	{ apt-get update -qq && apt-get install -y -qq libegl1 libegl-mesa0 libgl1-mesa-dri; } || \
 	{ echo "Install Mesa's EGL, or set MIDSIGHT_WITHOUT_EGL=1 to test without the scene engine." >&2; exit 1; }
+
+# The pages that the package writes are opened in a real browser.
+chromium:
+	@test "$$MIDSIGHT_WITHOUT_CHROMIUM" = 1 || { command -v chromium && command -v chromedriver; } >/dev/null || \
+	{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; } || \
+	{ echo "Install chromium and chromedriver, or set MIDSIGHT_WITHOUT_CHROMIUM=1 to test without a browser." >&2; exit 1; }
 
 bench: .venv/.dev  ## speed beside timm and open_clip; writes benchmarks/RESULTS.md and what the pages quote of it
 	$(BIN)/python -m benchmarks

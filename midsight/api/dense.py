@@ -45,13 +45,11 @@ def open_segmenter(
         CheckpointError: no head for segmentation, or one for another encoder.
         ConfigError: a size that cannot be.
     """
-    folder, loaded = _head_and_model(head, model, "segment", device, dtype, revision, threads)
+    folder, loaded = head_and_model(head, model, "segment", device, dtype, revision, threads)
     segmenter = load_segmenter(folder, loaded)
     if size is not None:
         segmenter.config = replace(segmenter.config, short_side=size)
-    saved = read_head(folder)
-    names = tuple(saved.classes[k] if k < len(saved.classes) else f"class {k}" for k in range(saved.head.outputs))
-    return Opened(segmenter, _about(folder, loaded), _identity(segmenter.encoder, folder), names)
+    return Opened(segmenter, about(folder, loaded), identity_of(segmenter.encoder, folder), read_head(folder).names)
 
 
 def open_depth(
@@ -69,9 +67,9 @@ def open_depth(
     Args:
         size: pixels of the longer side that larger pictures are scaled down to.
     """
-    folder, loaded = _head_and_model(head, model, "depth", device, dtype, revision, threads)
+    folder, loaded = head_and_model(head, model, "depth", device, dtype, revision, threads)
     estimator = load_depth_estimator(folder, loaded, None if size is None else DepthConfig(long_side=size))
-    return Opened(estimator, _about(folder, loaded), _identity(estimator.encoder, folder))
+    return Opened(estimator, about(folder, loaded), identity_of(estimator.encoder, folder))
 
 
 def dense_encoder(model: Perception, layers: Sequence[int] = (-1,), norm: bool = False) -> DenseEncoder:
@@ -115,7 +113,7 @@ def load_depth_estimator(folder: str | Path, model: Perception, config: DepthCon
     return DepthEstimator(encoder, head, config)
 
 
-def _head_and_model(
+def head_and_model(
     head: str | Path | None,
     model: str | Path | None,
     command: str,
@@ -139,11 +137,13 @@ def _head_and_model(
     return folder, loaded
 
 
-def _about(folder: Path, model: Perception) -> str:
+def about(folder: Path, model: Perception) -> str:
+    """Head and encoder, for people."""
     return f"the head {folder} on {model.name}"
 
 
-def _identity(encoder: DenseEncoder, folder: Path) -> str:
+def identity_of(encoder: DenseEncoder, folder: Path) -> str:
+    """Names what a head and its encoder compute."""
     return f"{encoder.identity} {content_hash(folder / WEIGHTS)}"
 
 

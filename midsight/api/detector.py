@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from midsight.api.dense import about, head_and_model, identity_of
 from midsight.api.loading import Dtype, fixed_threads, pick_device
 from midsight.api.opened import Opened, shipped
 from midsight.data.coco import read_categories
 from midsight.errors import InputError
 from midsight.images import load_image
+from midsight.tasks.saved import CONFIG
 from midsight.threads import settle
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ def open_detector(
     if not 0 <= threshold <= 1:
         raise InputError(f"threshold must be from 0 to 1, got {threshold:g}")
     name = shipped("detect", "--detector with a published name or a folder") if detector is None else detector
+    if (Path(name) / CONFIG).is_file():
+        return _open_heads(Path(name), threshold, device, dtype, threads)
     info, path = locate(name, checkpoint)
     labels, ids, names = classes_of(name, info, categories)
     own = {"score_threshold": threshold} if hasattr(info.config, "score_threshold") else {}
@@ -74,6 +78,24 @@ def open_detector(
     state = path.stat()
     identity = f"{Path(name).name} {path.name} {state.st_size} {state.st_mtime_ns}"  # a hash of 7 GB takes too long
     return Opened(predict, f"the detector {name}", identity, names, ids)
+
+
+def _open_heads(
+    folder: Path, threshold: float, device: str, dtype: Dtype, threads: int | None
+) -> Opened[dict[str, Tensor]]:
+    """Heads without a tower, over the encoder that they name."""
+    from midsight.api.perceive import load_head_detector
+
+    _, loaded = head_and_model(folder, None, "detect", device, dtype, None, threads)
+    detector, saved = load_head_detector(folder, loaded)
+    place = torch.arange(saved.outputs)
+
+    def predict(source: object) -> dict[str, Tensor]:
+        picture = load_image(source)
+        return _cleaned(detector([picture])[0], threshold, place, (picture.shape[0], picture.shape[1]))
+
+    ids = tuple(range(1, saved.outputs + 1))
+    return Opened(predict, about(folder, loaded), identity_of(detector.encoder, folder), saved.names, ids)
 
 
 def classes_of(

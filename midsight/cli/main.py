@@ -9,15 +9,18 @@ import typer
 from typer.core import TyperGroup
 
 from midsight.cli import (
+    attention,
     checkpoint,
     classify,
     data,
     demo,
     dense,
     embed,
+    explore,
     export,
     features,
     layers,
+    match,
     models,
     options,
     show,
@@ -59,6 +62,9 @@ app.command()(classify.classify)
 app.command()(embed.embed)
 app.command()(features.features)
 app.command()(layers.layers)
+app.command()(match.match)
+app.command()(attention.attention)
+app.command()(explore.explore)
 app.command()(track.track)
 app.command()(dense.detect)
 app.command()(dense.segment)

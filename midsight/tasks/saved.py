@@ -38,6 +38,16 @@ class SavedHead:
     depths: DepthRange | None = None
     trained: Mapping[str, Any] = field(default_factory=dict)  # steps, samples, figures
 
+    @property
+    def outputs(self) -> int:
+        """Classes, or bins of depth."""
+        return self.head.num_classes if isinstance(self.head, MaskRCNNConfig) else self.head.outputs
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One for each class, also where it is not known by name."""
+        return tuple(self.classes[k] if k < len(self.classes) else f"class {k}" for k in range(self.outputs))
+
     def build(self) -> nn.Module:
         """The head, with random weights.
 

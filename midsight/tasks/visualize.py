@@ -59,6 +59,26 @@ def pca_pictures(maps: Tensor, mask: Tensor | None = None) -> Tensor:
     return pictures
 
 
+def pca_colours(maps: Sequence[Tensor]) -> list[Tensor]:
+    """As `pca_pictures`, for maps of different shapes, with one PCA over all of them.
+
+    Args:
+        maps: float (C, H, W) each, the same C of at least 3.
+
+    Returns:
+        uint8 (H, W, 3) for each, sRGB.
+
+    Raises:
+        ShapeError: maps of another shape.
+    """
+    if not maps or any(one.ndim != 3 or one.shape[0] != maps[0].shape[0] or one.shape[0] < 3 for one in maps):
+        raise ShapeError(f"expected maps (C, H, W) with one C of at least 3, got {[tuple(one.shape) for one in maps]}")
+    tokens = [blend_with_blur(one[None].float())[0].flatten(1).T for one in maps]  # N, C
+    colours = lch_to_rgb(_stretch(principal_components(torch.cat(tokens), 3)))
+    parts = colours.split([len(part) for part in tokens])
+    return [part.unflatten(0, (one.shape[1], one.shape[2])) for part, one in zip(parts, maps, strict=True)]
+
+
 def sheet(columns: Sequence[Sequence[Pixels]], titles: Sequence[str], cell: int = 336) -> Pixels:
     """Pictures side by side under titles, each stretched to a square without smoothing small maps away.
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from midsight.errors import InputError, ShapeError
-from midsight.tasks.visualize import blend_with_blur, lch_to_rgb, pca_pictures, principal_components
+from midsight.tasks.visualize import blend_with_blur, lch_to_rgb, pca_colours, pca_pictures, principal_components
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,19 @@ def test_mask_leaves_the_background_out() -> None:
     assert alone[mask].float().std() > 10
     maps[0, :, 0, 0] += 1000  # far outside the mask: the blur does not reach it
     assert torch.equal(pca_pictures(maps, mask)[mask], alone[mask])
+
+
+def test_maps_of_different_shapes_share_one_pca() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 8, 5, 6, generator=generator)
+    together = pca_colours(list(maps))
+    assert torch.equal(torch.stack(together), pca_pictures(maps))
+    wide, small = pca_colours([maps[0], maps[1, :, :1, :1]])
+    assert (wide.shape, small.shape) == ((5, 6, 3), (1, 1, 3))
+    with pytest.raises(ShapeError, match="one C"):
+        pca_colours([maps[0], maps[1, :4]])
+    with pytest.raises(ShapeError, match="one C"):
+        pca_colours([])
 
 
 def test_a_map_without_variation_is_one_colour() -> None:
