@@ -1,4 +1,4 @@
-"""`midsight detect`, `midsight segment` and `midsight depth`: dense tasks over pictures, folders, videos, cameras."""
+"""`midsight detect`, `segment`, `depth` and `perceive`: dense tasks over pictures, folders, videos, cameras."""
 
 from pathlib import Path
 from typing import Annotated
@@ -182,3 +182,39 @@ def depth(
         )
     results = DepthResults(out, overlay=not no_overlay, maps=maps, near=near, far=far)
     dense_run.run(inputs, opened, results, every, seconds, {"size": size}, restart)
+
+
+def perceive(
+    inputs: Inputs,
+    out: Out,
+    heads: Annotated[
+        str | None,
+        typer.Option(
+            "--heads",
+            help="Folder with the heads segment, depth and detect of one encoder. Default: those that are shipped.",
+            show_default=False,
+        ),
+    ] = None,
+    threshold: Annotated[float, typer.Option("--threshold", min=0, max=1, help="Least score that is drawn.")] = 0.3,
+    every: Every = 1,
+    seconds: Seconds = None,
+    restart: Restart = False,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    threads: options.Threads = None,
+) -> None:
+    """See objects, classes and depth at once: all heads over one pass of their encoder.
+
+    Writes panels/NAME.mp4 (.png for pictures): the frame, its objects, its classes, its depth; and says how many frames
+    a second were seen. If the command is stopped, the same command goes on where it was.
+
+    Example: midsight perceive walk.mp4 -o seen
+    """
+    dense_run.check(inputs, out, seconds)
+    with show.status(f"loading {heads or 'the shipped heads'}"):
+        from midsight.api.perceive import open_perceiver
+        from midsight.library.dense.perceive import PerceiveResults
+
+        opened = open_perceiver(heads, device=device, dtype=dtype, threads=threads)  # type: ignore[arg-type]
+    results = PerceiveResults(out, opened.names, opened.classes, opened.farthest, threshold)
+    dense_run.run(inputs, opened, results, every, seconds, {}, restart)
