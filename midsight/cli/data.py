@@ -85,6 +85,28 @@ def scenes(
 
 
 @app.command()
+def folders(
+    path: Annotated[Path, typer.Argument(help="Rendered pictures: shard or folder of shards.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder; other splits in it stay.", show_default=False)],
+    split: Annotated[
+        str, typer.Option("--split", help="Name of the part; training and validation are what training reads.")
+    ] = "training",
+) -> None:
+    """Write rendered scenes as folders for dense training: pictures, label maps, depth, boxes in COCO's format.
+
+    `midsight train segment segment_scenes`, `depth depth_scenes` and `detect detect_scenes` read them.
+
+    Example: midsight data folders data/scenes --out data/dense
+    """
+    from midsight.data.scenes.folders import write_folders
+
+    with show.progress() as bar:
+        task = bar.add_task("pictures", total=None)
+        count = write_folders(path, out, split, lambda done: bar.update(task, completed=done))
+    show.note(f"{out}: {count} pictures as {split}; classes in {out / 'classes.json'}, boxes in {out / split}.json")
+
+
+@app.command()
 def caption(
     path: Annotated[Path, typer.Argument(help="Videos: shard or folder of shards, table, or folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the captioned shards.", show_default=False)],
