@@ -2,14 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
+import torch
+from torch import Tensor, nn
+
+from midsight.api.loading import load
 from midsight.api.perception import Perception
+from midsight.errors import InputError
 from midsight.files import StrPath
 from midsight.tasks.depth import DepthConfig, DepthEstimator
 from midsight.tasks.features import DenseEncoder
 from midsight.tasks.saved import load_head, read_head
-from midsight.tasks.segmentation import SegmentConfig, Segmenter
+from midsight.tasks.segmentation import OpenConfig, OpenSegmenter, SegmentConfig, Segmenter, usual_config
 from midsight.tasks.windows import WindowConfig
+from midsight.tasks.zero_shot import check_labels
+
+THINGS = Path(__file__).parents[1] / "assets" / "embedded_spatial" / "heads" / "open_vocabulary"
+_SPATIAL = {"embedded": "embedded-spatial"}  # which shipped encoder helps which shipped model
 
 
 def dense_encoder(model: Perception, layers: Sequence[int] = (-1,), norm: bool = False) -> DenseEncoder:
@@ -51,6 +61,66 @@ def load_depth_estimator(folder: StrPath, model: Perception, config: DepthConfig
     encoder = _encoder_of(folder, model)
     head, _ = load_head(folder, encoder, "depth")
     return DepthEstimator(encoder, head, config)
+
+
+def open_vocabulary(
+    labels: Sequence[str],
+    model: Perception | None = None,
+    spatial: Perception | None = None,
+    config: OpenConfig | None = None,
+    *,
+    background: bool | Sequence[str] = False,
+) -> OpenSegmenter:
+    """A segmenter for names alone, without training.
+
+    Args:
+        labels: names to choose from, each once.
+        model: a PE-Core; None is the embedded one.
+        spatial: an encoder of better locality, whose tokens say which of the model's belong together. None takes
+            "embedded-spatial" for the embedded model, and no other encoder for others.
+        config: how pictures are looked at; None is `tasks.segmentation.usual_config`.
+        background: words for what is none of the labels; True takes the trained head of "embedded-spatial" where that
+            is the spatial encoder, and else the words of the configuration.
+
+    Raises:
+        InputError: labels or words that cannot be, words that are labels too, one label without a background, or a
+            model without texts.
+        CheckpointError: the head of "embedded-spatial" is for other weights.
+    """
+    names = check_labels(labels)
+    model = load() if model is None else model
+    if spatial is None and model.name in _SPATIAL:
+        spatial = load(_SPATIAL[model.name], device=model.device)
+    encoder = dense_encoder(model)
+    config = config or usual_config(encoder)
+    scale = float(model._pair().logit_scale.detach().float().exp())
+    around = _surroundings(names, model, spatial, config, background)
+    other = None if spatial is None else dense_encoder(spatial)
+    texts = _texts(names, model, config)
+    return OpenSegmenter(encoder, names, texts, scale=scale, surroundings=around, spatial=other, config=config)
+
+
+def _surroundings(
+    names: list[str],
+    model: Perception,
+    spatial: Perception | None,
+    config: OpenConfig,
+    background: bool | Sequence[str],
+) -> Tensor | nn.Module | None:
+    if background is False:
+        return None
+    if background is True:
+        if spatial is not None and spatial.name == "embedded-spatial":
+            return load_head(THINGS, dense_encoder(spatial), "segmentation")[0]
+        return _texts([word for word in config.surroundings if word not in names], model, config)
+    words = check_labels(background)
+    if both := [word for word in words if word in names]:
+        raise InputError(f"{both[0]!r} is a label and a word for the background; leave it out of one of them")
+    return _texts(words, model, config)
+
+
+def _texts(names: list[str], model: Perception, config: OpenConfig) -> Tensor:
+    return torch.from_numpy(model.embed_texts(names, config.templates))
 
 
 def _encoder_of(folder: StrPath, model: Perception) -> DenseEncoder:
