@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from midsight.api.loading import load
 from midsight.api.perception import Perception
@@ -14,7 +14,15 @@ from midsight.files import StrPath
 from midsight.tasks.depth import DepthConfig, DepthEstimator
 from midsight.tasks.features import DenseEncoder
 from midsight.tasks.saved import load_head, read_head
-from midsight.tasks.segmentation import OpenConfig, OpenSegmenter, SegmentConfig, Segmenter, usual_config
+from midsight.tasks.segmentation import (
+    BACKGROUND,
+    OpenConfig,
+    OpenSegmenter,
+    SegmentConfig,
+    Segmenter,
+    stuff_of,
+    usual_config,
+)
 from midsight.tasks.windows import WindowConfig
 from midsight.tasks.zero_shot import check_labels
 
@@ -79,8 +87,10 @@ def open_vocabulary(
         spatial: an encoder of better locality, whose tokens say which of the model's belong together. None takes
             "embedded-spatial" for the embedded model, and no other encoder for others.
         config: how pictures are looked at; None is `tasks.segmentation.usual_config`.
-        background: words for what is none of the labels; True takes the trained head of "embedded-spatial" where that
-            is the spatial encoder, and else the words of the configuration.
+        background: True where a pixel may be none of the labels, or words for what it may be then.
+
+    With "embedded-spatial", a trained head parts things from surroundings where the background is asked for (without
+    words of one's own) or where labels such as "sky" or "grass" name surroundings (`tasks.segmentation.stuff_of`).
 
     Raises:
         InputError: labels or words that cannot be, words that are labels too, one label without a background, or a
@@ -93,30 +103,27 @@ def open_vocabulary(
         spatial = load(_SPATIAL[model.name], device=model.device)
     encoder = dense_encoder(model)
     config = config or usual_config(encoder)
-    scale = float(model._pair().logit_scale.detach().float().exp())
-    around = _surroundings(names, model, spatial, config, background)
-    other = None if spatial is None else dense_encoder(spatial)
-    texts = _texts(names, model, config)
-    return OpenSegmenter(encoder, names, texts, scale=scale, surroundings=around, spatial=other, config=config)
+    stuff = stuff_of(names)
+    head = None
+    if spatial is not None and spatial.name == "embedded-spatial" and background in (True, False):
+        head = load_head(THINGS, dense_encoder(spatial), "segmentation")[0] if background or stuff else None
+    words: Tensor | None = None
+    if background is not False and (head is None or stuff):  # a head alone knows where the background is
+        words = _texts(_words(names, config, background), model, config)
+    return OpenSegmenter(
+        encoder, names, _texts(names, model, config), background=background is not False, words=words, stuff=stuff,
+        head=head, spatial=None if spatial is None else dense_encoder(spatial),
+        scale=float(model._pair().logit_scale.detach().float().exp()), config=config,
+    )  # fmt: skip
 
 
-def _surroundings(
-    names: list[str],
-    model: Perception,
-    spatial: Perception | None,
-    config: OpenConfig,
-    background: bool | Sequence[str],
-) -> Tensor | nn.Module | None:
-    if background is False:
-        return None
-    if background is True:
-        if spatial is not None and spatial.name == "embedded-spatial":
-            return load_head(THINGS, dense_encoder(spatial), "segmentation")[0]
-        return _texts([word for word in config.surroundings if word not in names], model, config)
+def _words(names: list[str], config: OpenConfig, background: bool | Sequence[str]) -> list[str]:
+    if isinstance(background, bool):
+        return [word for word in config.surroundings if word not in names] or [BACKGROUND]
     words = check_labels(background)
     if both := [word for word in words if word in names]:
         raise InputError(f"{both[0]!r} is a label and a word for the background; leave it out of one of them")
-    return _texts(words, model, config)
+    return words
 
 
 def _texts(names: list[str], model: Perception, config: OpenConfig) -> Tensor:

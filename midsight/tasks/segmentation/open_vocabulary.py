@@ -23,6 +23,16 @@ MAX_TOKENS = 40_000  # of a scaled picture: 6,400 x 6,400 pixels with patches of
 MAX_SCORES = 500_000_000  # values of `OpenSegmenter.scores`: 2 GB
 _AT_ONCE = 8  # names whose scores are brought to the picture's size together
 
+# names of surroundings, of which a picture is full and which have no shape of their own: ADE20K's and COCO's, gathered
+STUFF = frozenset(
+    (
+        "background", "beach", "brick", "carpet", "ceiling", "cliff", "cloud", "clouds", "concrete", "desert", "dirt",
+        "earth", "field", "floor", "fog", "forest", "grass", "gravel", "ground", "hill", "hills", "lake", "landscape",
+        "lawn", "meadow", "mountain", "mountains", "mud", "path", "pavement", "pier", "river", "road", "rock", "rocks",
+        "sand", "sea", "sidewalk", "sky", "snow", "soil", "street", "surroundings", "tiles", "wall", "walls", "water",
+    )
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class OpenConfig:
@@ -39,7 +49,7 @@ class OpenConfig:
     attention: Attention = "own"  # of the last block, see `last_tokens`; the embedded blocks change nothing yet
     temperature: float = 8.0  # of the likeness of the other encoder's tokens
     templates: str = "photo"  # four sets of templates differed by 0.2 mIoU at most
-    surroundings: tuple[str, ...] = ("floor", "wall", "ceiling", "sky", "grass", "ground")  # where no head knows them
+    surroundings: tuple[str, ...] = ("floor", "wall", "ceiling", "sky", "grass", "ground")  # words of the background
 
     def __post_init__(self) -> None:
         if not self.scales or min(self.scales) <= 0:
@@ -64,8 +74,16 @@ def usual_config(encoder: DenseEncoder) -> OpenConfig:
     return OpenConfig(scales=(1.0, 2.0), windows=WindowConfig(grid, max(1, round(grid * 2 / 3))), attention="self")
 
 
+def stuff_of(labels: Sequence[str]) -> list[str]:
+    """Those labels whose last word is in `STUFF`: "sky", "blue sky"."""
+    return [label for label in labels if label.lower().split()[-1] in STUFF]
+
+
 class OpenSegmenter:
     """An encoder with texts, and names.
+
+    With a head that tells things from surroundings, a place of surroundings goes to the best of `stuff` and of the
+    background, any other place to the best of the other labels. Without it, all compete everywhere.
 
     Attributes:
         names: what the numbers of a class map mean; the first is "background" where that was asked for.
@@ -77,9 +95,12 @@ class OpenSegmenter:
         labels: Sequence[str],
         texts: Tensor,
         *,
-        scale: float = 100.0,
-        surroundings: Tensor | nn.Module | None = None,
+        background: bool = False,
+        words: Tensor | None = None,
+        stuff: Sequence[str] = (),
+        head: nn.Module | None = None,
         spatial: DenseEncoder | None = None,
+        scale: float = 100.0,
         config: OpenConfig | None = None,
     ) -> None:
         """
@@ -87,43 +108,32 @@ class OpenSegmenter:
             encoder: of a PE-Core, read after its last layer.
             labels: names, each once.
             texts: float (labels, D), their embeddings.
-            scale: of the cosines, before the softmax of `scores`.
-            surroundings: what the background is: embeddings of words (n, D) of which the nearest counts, or a head over
-                the map of `spatial` with two outputs, surroundings and things. None: every pixel gets a label.
+            background: whether a pixel may be none of the labels.
+            words: float (n, D), embeddings of what the background may be; the nearest counts.
+            stuff: those of the labels that are surroundings.
+            head: from the map of `spatial` to two outputs, surroundings and things.
             spatial: an encoder of better locality, whose tokens say which of `encoder`'s belong together.
+            scale: of the cosines, before the softmax of `scores`.
 
         Raises:
-            InputError: labels that cannot be; one label without a background.
+            InputError: labels that cannot be; one label without a background; a background without words or head.
             ShapeError: texts of another number or width.
             ConfigError: an encoder without a pooling into the space of texts; a head without `spatial`.
         """
-        self.labels = check_labels(labels)
-        if len(self.labels) == 1 and surroundings is None:
-            raise InputError(
-                f"one label alone, {self.labels[0]!r}, would fill the picture. Give at least two labels, or ask for "
-                "the background as well (background=True)."
-            )
-        if encoder.tower.config.pool_type != "attn" or encoder.tower.output_dim is None:
-            raise ConfigError(f"{encoder.name or 'the encoder'} has no pooling into a space of texts; take a PE-Core")
-        if isinstance(surroundings, nn.Module) and spatial is None:
-            raise ConfigError("a head for the surroundings reads the spatial encoder's tokens, but there is none")
-        words = surroundings if isinstance(surroundings, Tensor) else None
-        for rows, count in ((texts, len(self.labels)), (words, None)):
-            _check_texts(rows, count, encoder.tower.output_dim)
+        labels = check_labels(labels)
+        _check(encoder, labels, background and (words is not None or head is not None), background, head, spatial)
+        for rows, count in ((texts, len(labels)), (words, None)):
+            _check_texts(rows, count, encoder.tower.proj.shape[1])
+        self.names = (BACKGROUND, *labels) if background else tuple(labels)
         self.encoder, self.spatial, self.scale = encoder, spatial, scale
         self.config = config or usual_config(encoder)
-        self._texts = F.normalize((texts if words is None else torch.cat([texts, words])).float(), dim=-1)
-        self._texts = self._texts.to(encoder.device)
-        self._words = words is not None
-        self._head = surroundings.to(encoder.device).eval() if isinstance(surroundings, nn.Module) else None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (BACKGROUND, *self.labels) if self._has_background else tuple(self.labels)
-
-    @property
-    def _has_background(self) -> bool:
-        return self._words or self._head is not None
+        kept = words if background and words is not None else texts[:0]
+        self._texts = F.normalize(torch.cat([texts, kept]).float(), dim=-1).to(encoder.device)
+        around = [name in stuff or (background and name == BACKGROUND) for name in self.names]
+        self._around = torch.tensor(around, device=encoder.device)  # names
+        self._background, self._words = background, len(kept)
+        parted = any(around) and (background or not all(around))  # else there is nothing for the head to part
+        self._head = head.to(encoder.device).eval() if head is not None and parted else None
 
     def __call__(self, source: Any) -> npt.NDArray[np.uint16]:
         """The class of each pixel.
@@ -140,20 +150,16 @@ class OpenSegmenter:
         image = load_image(source)
         cosines, thing = self._maps(image, describe(source))
         size = image.shape[0], image.shape[1]
-        found, best = _largest(cosines[:, : len(self.labels)], size)
-        if not self._has_background:
-            return _numpy(found)
         if thing is None:
-            _, rival = _largest(cosines[:, len(self.labels) :], size)
-            behind = rival > best
-        else:
-            behind = enlarge(thing, size)[0, 0] < 0
-        return _numpy(torch.where(behind, 0, found + 1))
+            return _numpy(_largest(cosines, size))
+        there = enlarge(thing, size)[0, 0] > 0
+        things, around = (self._best_of(cosines, group, size) for group in (~self._around, self._around))
+        return _numpy(torch.where(there, things, around))
 
     def scores(self, source: Any) -> npt.NDArray[np.float32]:
         """How sure each class is at each pixel.
 
-        A head's background is above 0.5 where the class map has it; the labels share the rest.
+        With a head, things share its probability of a thing and surroundings the rest.
 
         Args:
             source: as in a call.
@@ -165,31 +171,46 @@ class OpenSegmenter:
             MediaError: as in a call, or a picture whose scores would take more than 2 GB.
         """
         image, name = load_image(source), describe(source)
-        if (len(self.names) + 1) * image.shape[0] * image.shape[1] > MAX_SCORES:
+        size = image.shape[0], image.shape[1]
+        if len(self.names) * size[0] * size[1] > MAX_SCORES:
             raise MediaError(
-                f"{name}: scores of {len(self.names)} classes at {image.shape[1]}x{image.shape[0]} are more than "
-                f"{MAX_SCORES} numbers. Make the picture smaller, or give fewer labels."
+                f"{name}: scores of {len(self.names)} classes at {size[1]}x{size[0]} are more than {MAX_SCORES} "
+                "numbers. Make the picture smaller, or give fewer labels."
             )
         cosines, thing = self._maps(image, name)
-        count, size = len(self.labels), (image.shape[0], image.shape[1])
-        large = enlarge(cosines, size)
-        if self._words:
-            large = torch.cat([large[:, count:].amax(dim=1, keepdim=True), large[:, :count]], dim=1)
-        shares = (self.scale * large).softmax(dim=1)
-        if thing is not None:
-            there = enlarge(thing, size).sigmoid()
-            shares = torch.cat([1 - there, there * shares], dim=1)
-        return shares[0].cpu().numpy()
+        large = self.scale * enlarge(cosines, size)[0]  # names, H, W
+        if thing is None:
+            return large.softmax(dim=0).cpu().numpy()
+        there, shares = enlarge(thing, size)[0].sigmoid(), torch.zeros_like(large)
+        for group, part in ((~self._around, there), (self._around, 1 - there)):
+            if group.any():
+                shares[group] += part * large[group].softmax(dim=0)
+            else:
+                shares[0] += part[0]  # only the background is left
+        return shares.cpu().numpy()
+
+    def _best_of(self, cosines: Tensor, group: Tensor, size: tuple[int, int]) -> Tensor:
+        """The best name (H, W) within a group, the background where it is empty."""
+        places = group.nonzero()[:, 0]
+        if not len(places):
+            return places.new_zeros(size)
+        return places[_largest(cosines[:, places], size)]
 
     @torch.no_grad()
     def _maps(self, image: Pixels, name: str) -> tuple[Tensor, Tensor | None]:
-        """Cosines (1, texts, h, w), and the logit of a thing (1, 1, h, w) where a head says it; means over scales."""
+        """Cosines (1, names, h, w), and the logit of a thing (1, 1, h, w) where a head says it; means over scales."""
         found = [self._at(image, scale, name) for scale in self.config.scales]
         size = max((maps.shape[-2], maps.shape[-1]) for maps in found)
         mean = torch.stack([enlarge(maps, size) for maps in found]).mean(dim=0)
-        if self._head is None:
-            return mean, None
-        return mean[:, :-2], mean[:, -1:] - mean[:, -2:-1]
+        thing = None
+        if self._head is not None:
+            mean, thing = mean[:, :-2], mean[:, -1:] - mean[:, -2:-1]
+        labels = len(self.names) - int(self._background)
+        cosines, words = mean[:, :labels], mean[:, labels:]
+        if self._background:  # without words it is where no label of its group is, and below any cosine else
+            behind = words.amax(dim=1, keepdim=True) if self._words else torch.full_like(mean[:, :1], -2)
+            cosines = torch.cat([behind, cosines], dim=1)
+        return cosines, thing
 
     def _at(self, image: Pixels, scale: float, name: str) -> Tensor:
         """All scores (1, texts and the head's, rows, columns) of a picture in one size, a mean over windows."""
@@ -231,15 +252,33 @@ class OpenSegmenter:
         return torch.cat([cosines, *known], dim=1)
 
 
-def _largest(maps: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Of maps (1, K, h, w): which is the largest at each pixel of `size`, and its value; a few at a time."""
+def _largest(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Which of maps (1, K, h, w) is the largest at each pixel of `size`, int64 (H, W); a few at a time."""
     best = maps.new_full(size, -torch.inf)
     found = torch.zeros(size, dtype=torch.long, device=maps.device)
     for first in range(0, maps.shape[1], _AT_ONCE):
         value, index = enlarge(maps[:, first : first + _AT_ONCE], size)[0].max(dim=0)
         found = torch.where(value > best, index + first, found)
         best = torch.maximum(value, best)
-    return found, best
+    return found
+
+
+def _check(
+    encoder: DenseEncoder, labels: list[str], known: bool, background: bool, head: object, spatial: object
+) -> None:
+    if encoder.tower.config.pool_type != "attn" or encoder.tower.output_dim is None:
+        raise ConfigError(f"{encoder.name or 'the encoder'} has no pooling into a space of texts; take a PE-Core")
+    if head is not None and spatial is None:
+        raise ConfigError("a head for the surroundings reads the spatial encoder's tokens, but there is none")
+    if background and not known:
+        raise InputError("there is nothing to know the background by; give words for it")
+    if background and BACKGROUND in labels:
+        raise InputError(f"{BACKGROUND!r} is a label already; leave it out, or do not ask for the background")
+    if len(labels) == 1 and not background:
+        raise InputError(
+            f"one label alone, {labels[0]!r}, would fill the picture. Give at least two labels, or ask for the "
+            "background as well (background=True)."
+        )
 
 
 def _check_texts(rows: Tensor | None, count: int | None, width: int) -> None:
