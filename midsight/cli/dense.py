@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from midsight.cli import dense_run, options, show
+from midsight.errors import InputError
 
 Inputs = Annotated[
     list[str], typer.Argument(help="Pictures, videos, folders of them, or a camera (camera:0).", metavar="INPUT")
@@ -87,6 +88,17 @@ def segment(
     inputs: Inputs,
     out: Out,
     head: Head = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            help="In place of a head: names to choose from, separated by commas, or @FILE with one on each line.",
+            show_default=False,
+        ),
+    ] = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="With --labels: a pixel may be none of them.")
+    ] = False,
     model: Encoder = None,
     size: Annotated[
         int | None,
@@ -109,22 +121,25 @@ def segment(
     Writes labels/NAME.png (indexed), overlays/NAME.png (.mp4 for videos) and classes.json. If the command is stopped,
     the same command goes on where it was.
 
+    Example: midsight segment photos/ -o classes --labels "cat,dog" --background
+
     Example: midsight segment photos/ -o classes --head runs/mine/model
     """
     dense_run.check(inputs, out, seconds)
-    with show.status(f"loading {head or 'the shipped head'}"):
-        from midsight.api import open_segmenter
+    names = None if labels is None else options.read_list(labels, "labels")
+    if names is not None and (head is not None or size is not None):
+        raise InputError("--labels stands in place of a head; leave --head and --size out")
+    if names is None and background:
+        raise InputError("--background goes with --labels")
+    where = {"device": device, "dtype": dtype, "revision": revision, "threads": threads}
+    with show.status(f"loading {head or 'the shipped model'}"):
+        from midsight.api import open_labels, open_segmenter
         from midsight.library.dense.segment import SegmentResults
 
-        opened = open_segmenter(
-            head,
-            model,
-            size=size,
-            device=device,
-            dtype=dtype,  # type: ignore[arg-type]
-            revision=revision,
-            threads=threads,
-        )
+        if names is None:
+            opened = open_segmenter(head, model, size=size, **where)  # type: ignore[arg-type]
+        else:
+            opened = open_labels(names, model, background=background, **where)  # type: ignore[arg-type]
     results = SegmentResults(out, opened, overlay=not no_overlay, masks=masks)
     dense_run.run(inputs, opened, results, every, seconds, {"size": size}, restart)
 

@@ -8,7 +8,7 @@ Chosen here, since scenes are no published benchmark: the probes are batch-norma
 enlarged bilinearly, and what lies farther than 10 m is not asked for.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +53,15 @@ class ScenePicture:
     pixels: Pixels  # uint8 (S, S, 3)
     classes: Tensor  # int64 (side, side): 0 for the surroundings, then the kinds in the order of `kinds`
     depth: Tensor  # float32 (side, side), metres; 0 for the sky
+
+
+@dataclass(frozen=True)
+class NamedScene:
+    """One picture with the names of what is in it, at full size."""
+
+    pixels: Pixels  # uint8 (S, S, 3)
+    ids: npt.NDArray[np.uint8]  # (S, S): 0 for the surroundings
+    names: Mapping[int, str]  # of the objects, by their ids
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,17 @@ def read_pictures(path: StrPath, names: Sequence[str], config: ProbeConfig) -> l
         classes = table[_thinned(arrays["ids"], config.side).long()]
         found.append(ScenePicture(decode_image(sample), classes, _thinned(arrays["depth"], config.side)))
     return found
+
+
+def read_scenes(path: StrPath) -> Iterator[NamedScene]:
+    """All pictures of shards of the scene engine, one by one.
+
+    Raises:
+        InputError: no such scenes.
+    """
+    for sample in _samples(path):
+        names = {int(one["id"]): str(one["name"]) for one in sample.facts["objects"]}
+        yield NamedScene(decode_image(sample), read_labels(sample.labels)["ids"], names)
 
 
 def read_videos(path: StrPath) -> Iterator[SceneVideo]:
