@@ -88,6 +88,7 @@ def measure_heads(
     Raises:
         InputError, MediaError: folders or files that are not as `write_folders` makes them.
     """
+    root = root.resolve()  # as the paths in `data`
     data = read_coco(root / f"{split}.json", root)
     rows: dict[str, list[Figures]] = {name: [] for name in ("seg", "seg prior", "depth", "depth prior")}
     results: list[dict[str, Any]] = []

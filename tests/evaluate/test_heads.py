@@ -1,5 +1,6 @@
 """The judge of the three heads: answers that are known score full, wrong ones do not."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("blocks")
     for split, count in (("training", 8), ("test", 6)):
         write_folders(write_blocks(folder / split, count), folder / "dense", split)
-    return folder / "dense"
+    return Path(os.path.relpath(folder / "dense"))
 
 
 class Knowing:
     """Answers with the truth, the pictures coming in their order; `wrong` of them get an answer that is not."""
 
     def __init__(self, root: Path, wrong: int = 0) -> None:
-        self.root, self.wrong = root, wrong
+        self.root, self.wrong = root.resolve(), wrong
         self.pictures = iter(read_coco(root / "test.json", root).images)
 
     def __call__(self, images: list[Any]) -> list[Perceived]:

@@ -104,7 +104,7 @@ def _write(sample: Sample, root: Path, split: str, coco: _Coco) -> None:
     if arrays["ids"].ndim != 2:
         raise InputError(f"{sample.key}: a clip; these folders are made of pictures")
     objects = sample.facts["objects"]
-    name = f"{split}/{sample.key}"
+    name = f"{split}/{sample.key.rsplit(':', 1)[-1]}"  # without its shard: the engine's own keys differ
     with atomic_write(root / "images" / f"{name}.jpg") as file:
         file.write(sample.media)
     write_labels(root / "masks" / f"{name}.png", label_map(arrays, {o["id"]: o["name"] for o in objects}))
