@@ -49,8 +49,9 @@ docs: .venv/.dev  ## the site, into site/
 default-model: .venv/.dev  ## train the embedded model again from packaged open data (hours)
 	$(BIN)/python -m midsight.train.embedded --out midsight/assets/embedded
 
-default-spatial-model: .venv/.dev egl  ## align the embedded PE-Spatial again from rendered scenes (an hour or two)
+default-spatial-model: .venv/.dev egl  ## align the embedded PE-Spatial again from rendered scenes, and train its heads (hours)
 	$(BIN)/python -m midsight.train.embedded_spatial --out midsight/assets/embedded_spatial --clips 30
+	$(BIN)/python -m midsight.train.embedded_spatial.heads --out midsight/assets/embedded_spatial/heads
 
 format: .venv/.dev
 	$(BIN)/ruff format .
