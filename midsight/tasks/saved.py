@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from midsight.errors import CheckpointError, ConfigError
 from midsight.files import StrPath, atomic_write
 from midsight.tasks.depth.head import DepthHead, DepthRange
-from midsight.tasks.detection.config import MaskRCNNConfig
 from midsight.tasks.features import DenseEncoder
 from midsight.tasks.heads import HeadConfig, build_head
+
+if TYPE_CHECKING:
+    from midsight.tasks.detection.config import MaskRCNNConfig  # its package needs torchvision
 
 Task = Literal["segmentation", "depth", "detection"]
 T = TypeVar("T")
@@ -31,7 +33,7 @@ class SavedHead:
     """What a folder holds, without its weights."""
 
     task: Task
-    head: HeadConfig | MaskRCNNConfig  # the latter for detection
+    head: "HeadConfig | MaskRCNNConfig"  # the latter for detection
     encoder: Mapping[str, Any]  # `DenseEncoder.describe`
     image_size: int  # pixels: side of the squares that it was trained on
     classes: tuple[str, ...] = ()  # names, where they are known
@@ -41,7 +43,7 @@ class SavedHead:
     @property
     def outputs(self) -> int:
         """Classes, or bins of depth."""
-        return self.head.num_classes if isinstance(self.head, MaskRCNNConfig) else self.head.outputs
+        return self.head.outputs if isinstance(self.head, HeadConfig) else self.head.num_classes
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -54,7 +56,7 @@ class SavedHead:
         Raises:
             MissingDependencyError: detection, and torchvision is not installed.
         """
-        if isinstance(self.head, MaskRCNNConfig):
+        if not isinstance(self.head, HeadConfig):
             from midsight.tasks.detection.mask_rcnn import MaskRCNNHeads
             from midsight.tasks.detection.pyramid import FeaturePyramid
 
@@ -107,7 +109,7 @@ def read_head(folder: StrPath) -> SavedHead:
     try:
         depths = None if values["depths"] is None else _made(DepthRange, values["depths"])
         found = {f.name: values[f.name] for f in fields(SavedHead)}
-        head = _made(MaskRCNNConfig if values["task"] == "detection" else HeadConfig, values["head"])
+        head = _detection(values["head"]) if values["task"] == "detection" else _made(HeadConfig, values["head"])
         found |= {"head": head, "depths": depths, "classes": tuple(values["classes"])}
         return SavedHead(**found)
     except (KeyError, TypeError, ConfigError) as error:
@@ -168,6 +170,12 @@ def load_weights(head: nn.Module, folder: Path) -> nn.Module:
         raise CheckpointError(f"{path}: its tensors are not those of the head in {CONFIG}. Train the head again.")
     head.load_state_dict(weights, strict=False)
     return head
+
+
+def _detection(values: Mapping[str, Any]) -> "MaskRCNNConfig":
+    from midsight.tasks.detection.config import MaskRCNNConfig
+
+    return _made(MaskRCNNConfig, values)
 
 
 def _made(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -50,6 +50,9 @@ class FeaturePyramid(nn.Module):
             channels: of each of the five.
         """
         super().__init__()
+        self._build(width, channels)
+
+    def _build(self, width: int, channels: int) -> None:
         self.simfp_2 = nn.Sequential(
             nn.ConvTranspose2d(width, width // 2, 2, 2),
             ChannelNorm(width // 2),
@@ -79,8 +82,9 @@ class SimpleFeaturePyramid(FeaturePyramid):
     """The backbone and, from its one map of stride 16, maps of strides 4, 8, 16, 32 and 64."""
 
     def __init__(self, net: WindowedBackbone, channels: int) -> None:
-        super().__init__(net.config.width, channels)
-        self.net = net
+        nn.Module.__init__(self)
+        self.net = net  # first, as published files list it
+        self._build(net.config.width, channels)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Images (B, 3, S, S), normalised, to p2 to p6, each (B, channels, S / stride, S / stride)."""

@@ -31,8 +31,20 @@ def test_a_fifth_of_the_furniture_is_held_out_by_its_name() -> None:
     held = [scenes.is_held_out(chair(f"chair {number}")) for number in range(1000)]
     assert 150 < sum(held) < 250
     assert held == [scenes.is_held_out(chair(f"chair {number}")) for number in range(1000)]
-    assert [one.held_out for one in scenes.SETS] == [False, True, True, True]
-    assert len({one.seed for one in scenes.SETS}) == len(scenes.SETS)
+    assert [one.side for one in scenes.SETS] == ["aligned", "held_out", "held_out", "held_out"]
+    every = scenes.SETS + scenes.HEAD_SETS
+    assert len({one.seed for one in every}) == len({one.name for one in every}) == len(every)
+
+
+def test_what_judges_heads_never_taught_them() -> None:
+    sides = [scenes.sides_of(chair(f"chair {number}")) for number in range(1000)]
+    for held, found in zip([scenes.is_held_out(chair(f"chair {n}")) for n in range(1000)], sides, strict=True):
+        assert ("held_out" in found, "aligned" in found) == (held, not held)
+        assert len(found & {"heads", "heads_test", "heads_unseen"}) == 1
+        assert held or "heads_unseen" not in found  # what nothing has seen is among what alignment has not seen
+        assert not held or "heads_test" not in found
+    assert 60 < sum("heads_unseen" in found for found in sides) < 140
+    assert 110 < sum("heads_test" in found for found in sides) < 210
 
 
 def test_each_layer_is_looked_at_in_one_pass(tmp_path: Path) -> None:
