@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from midsight.api.dense import dense_encoder
 from midsight.api.loading import Dtype, load
@@ -80,9 +80,8 @@ def open_vocabulary(
     encoder = dense_encoder(model)
     config = config or usual_config(encoder)
     stuff = stuff_of(names)
-    head = None
-    if spatial is not None and spatial.name == "embedded-spatial" and background in (True, False):
-        head = load_head(THINGS, dense_encoder(spatial), "segmentation")[0] if background or stuff else None
+    asked = background is True or (background is False and bool(stuff))
+    head = things_head(spatial) if spatial is not None and asked else None
     words: Tensor | None = None
     if background is not False and (head is None or stuff):  # a head alone knows where the background is
         words = _texts(_words(names, config, background), model, config)
@@ -91,6 +90,17 @@ def open_vocabulary(
         head=head, spatial=None if spatial is None else dense_encoder(spatial),
         scale=float(model._pair().logit_scale.detach().float().exp()), config=config,
     )  # fmt: skip
+
+
+def things_head(spatial: Perception) -> nn.Module | None:
+    """The head that tells things from surroundings by the tokens of "embedded-spatial"; None for other encoders.
+
+    Raises:
+        CheckpointError: it is for other weights than these.
+    """
+    if spatial.name != "embedded-spatial":
+        return None
+    return load_head(THINGS, dense_encoder(spatial), "segmentation")[0]
 
 
 def _words(names: list[str], config: OpenConfig, background: bool | Sequence[str]) -> list[str]:

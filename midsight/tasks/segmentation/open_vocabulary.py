@@ -148,7 +148,7 @@ class OpenSegmenter:
             MediaError: the picture cannot be read, or is so narrow that it would become too large.
         """
         image = load_image(source)
-        cosines, thing = self._maps(image, describe(source))
+        cosines, thing = self.maps(image, describe(source))
         size = image.shape[0], image.shape[1]
         if thing is None:
             return _numpy(_largest(cosines, size))
@@ -177,7 +177,7 @@ class OpenSegmenter:
                 f"{name}: scores of {len(self.names)} classes at {size[1]}x{size[0]} are more than {MAX_SCORES} "
                 "numbers. Make the picture smaller, or give fewer labels."
             )
-        cosines, thing = self._maps(image, name)
+        cosines, thing = self.maps(image, name)
         large = self.scale * enlarge(cosines, size)[0]  # names, H, W
         if thing is None:
             return large.softmax(dim=0).cpu().numpy()
@@ -197,8 +197,15 @@ class OpenSegmenter:
         return places[_largest(cosines[:, places], size)]
 
     @torch.no_grad()
-    def _maps(self, image: Pixels, name: str) -> tuple[Tensor, Tensor | None]:
-        """Cosines (1, names, h, w), and the logit of a thing (1, 1, h, w) where a head says it; means over scales."""
+    def maps(self, image: Pixels, name: str = "a picture") -> tuple[Tensor, Tensor | None]:
+        """What class maps are made of: means over the scales, on the finest one's tokens.
+
+        Returns:
+            Cosines (1, names, h, w), and the logit of a thing (1, 1, h, w) where a head says it.
+
+        Raises:
+            MediaError: the picture, called `name`, would become too large.
+        """
         found = [self._at(image, scale, name) for scale in self.config.scales]
         size = max((maps.shape[-2], maps.shape[-1]) for maps in found)
         mean = torch.stack([enlarge(maps, size) for maps in found]).mean(dim=0)
@@ -234,6 +241,10 @@ class OpenSegmenter:
                 counts[y, x] += 1
         return total / counts
 
+    def embed(self, tokens: Tensor, weights: Tensor | None) -> Tensor:
+        """Tokens (1, N, W) to the space of texts, (1, N, D)."""
+        return pool_each(self.encoder.tower, tokens, weights)
+
     def _window(self, pixels: Tensor) -> Tensor:
         """uint8 (1, 3, H, W) of whole patches to scores (1, texts and the head's, h, w)."""
         grid = pixels.shape[-2] // self.encoder.patch_size, pixels.shape[-1] // self.encoder.patch_size
@@ -247,7 +258,7 @@ class OpenSegmenter:
             maps = self.spatial(self.spatial.normalize(resized.round().to(torch.uint8)))
             weights = likeness(maps[-1].flatten(2).transpose(1, 2).to(tokens), self.config.temperature)
             known = [] if self._head is None else [self._head(maps)]
-        embeddings = F.normalize(pool_each(self.encoder.tower, tokens, weights), dim=-1)  # 1, N, D
+        embeddings = F.normalize(self.embed(tokens, weights), dim=-1)  # 1, N, D
         cosines = (embeddings @ self._texts.T).transpose(1, 2).unflatten(2, grid)
         return torch.cat([cosines, *known], dim=1)
 

@@ -81,7 +81,12 @@ def make(encoder: DenseEncoder, scenes: Path, out: Path, config: ThingsConfig) -
     save_head(out, saved, head.state_dict())
     recipe = "\n".join(f"{key} = {value!r}" for key, value in asdict(config).items())
     text = TEMPLATE.read_text(encoding="utf-8").format(
-        scenes=config.scenes, tokens=len(tokens), loss=f"{loss:.3f}", recipe=recipe, revision=trained["revision"]
+        scenes=config.scenes,
+        sizes=len(config.scales),
+        tokens=len(tokens),
+        loss=f"{loss:.3f}",
+        recipe=recipe,
+        revision=trained["revision"],
     )
     with atomic_write(out / "README.md") as file:
         file.write(text.encode())

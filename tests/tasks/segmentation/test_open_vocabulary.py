@@ -73,7 +73,7 @@ def test_a_picture_gets_names_at_its_own_size(core: DenseEncoder, spatial: Dense
 def test_scales_are_averaged(core: DenseEncoder) -> None:
     one, two, both = (OpenConfig(scales=scales) for scales in ((1.0,), (2.0,), (1.0, 2.0)))
     image = picture(48, 48)
-    maps = [OpenSegmenter(core, ["a", "b"], texts(2), config=c)._maps(image, "")[0] for c in (one, two, both)]
+    maps = [OpenSegmenter(core, ["a", "b"], texts(2), config=c).maps(image, "")[0] for c in (one, two, both)]
     torch.testing.assert_close(maps[2], (enlarge(maps[0], (8, 8)) + maps[1]) / 2)
 
 
@@ -84,7 +84,7 @@ def test_windows_meet_on_whole_tokens(core: DenseEncoder, spatial: DenseEncoder)
     pixels = core.pixels(image, 32, 56)[None]
     left, right = (segmenter._window(pixels[..., start : start + 32]) for start in (0, 24))
     expected = torch.cat([left[..., :3], (left[..., 3:] + right[..., :1]) / 2, right[..., 1:]], dim=-1)
-    torch.testing.assert_close(segmenter._maps(image, "")[0], expected)
+    torch.testing.assert_close(segmenter.maps(image, "")[0], expected)
 
 
 def test_the_background_by_words(core: DenseEncoder) -> None:
@@ -130,7 +130,7 @@ def test_surroundings_by_name_compete_among_themselves(
     )  # fmt: skip
     found, scores, behind = segmenter(picture()), segmenter.scores(picture()), parted(core, spatial)
     every = given if background else given[:4]
-    cosines = enlarge(OpenSegmenter(core, [*"uvwxyz"[: len(every)]], every, spatial=spatial, config=ONCE)._maps(
+    cosines = enlarge(OpenSegmenter(core, [*"uvwxyz"[: len(every)]], every, spatial=spatial, config=ONCE).maps(
         picture(), "")[0], (50, 91))[0].numpy()  # fmt: skip
     things = np.where(cosines[0] >= cosines[2], "a", "b")
     around = np.where(cosines[1] >= cosines[3], "sky", "sand")
