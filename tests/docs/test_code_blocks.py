@@ -18,6 +18,11 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "not run",
         "make default-model   # or: python -m midsight.train.embedded --out FOLDER --device cuda",
     ),
+    (
+        "open_vocabulary.md",
+        "not run",
+        "python -m midsight.evaluate.open_vocabulary --scenes runs/spatial/test --packages runs/embedded/data",
+    ),
     ("spatial.md", "not run", "midsight data scenes --out scenes --count 2000 --size 448"),
     (
         "spatial.md",

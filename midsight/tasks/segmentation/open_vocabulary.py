@@ -133,7 +133,7 @@ class OpenSegmenter:
         self._around = torch.tensor(around, device=encoder.device)  # names
         self._background, self._words = background, len(kept)
         parted = any(around) and (background or not all(around))  # else there is nothing for the head to part
-        self._head = head.to(encoder.device).eval() if head is not None and parted else None
+        self._head = head.to(spatial.device).eval() if head is not None and spatial is not None and parted else None
 
     def __call__(self, source: Any) -> npt.NDArray[np.uint16]:
         """The class of each pixel.
@@ -257,7 +257,7 @@ class OpenSegmenter:
             resized = F.interpolate(pixels.float(), (grid[0] * side, grid[1] * side), mode="bilinear", antialias=True)
             maps = self.spatial(self.spatial.normalize(resized.round().to(torch.uint8)))
             weights = likeness(maps[-1].flatten(2).transpose(1, 2).to(tokens), self.config.temperature)
-            known = [] if self._head is None else [self._head(maps)]
+            known = [] if self._head is None else [self._head(maps).to(tokens)]
         embeddings = F.normalize(self.embed(tokens, weights), dim=-1)  # 1, N, D
         cosines = (embeddings @ self._texts.T).transpose(1, 2).unflatten(2, grid)
         return torch.cat([cosines, *known], dim=1)
