@@ -51,6 +51,7 @@ default-model: .venv/.dev  ## train the embedded model again from packaged open 
 
 default-spatial-model: .venv/.dev egl  ## align the embedded PE-Spatial again from rendered scenes, and train its heads (hours)
 	$(BIN)/python -m midsight.train.embedded_spatial --out midsight/assets/embedded_spatial --clips 30
+	$(BIN)/python -m midsight.train.embedded_spatial.things --out midsight/assets/embedded_spatial/heads/open_vocabulary
 	$(BIN)/python -m midsight.train.embedded_spatial.heads --out midsight/assets/embedded_spatial/heads
 
 format: .venv/.dev

@@ -12,7 +12,7 @@ import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 
-QUESTIONS = ("image", "text", "jpeg", "tokenizer", "folder", "startup", "video", "tracking", "busy", "gpu")
+QUESTIONS = ("image", "text", "jpeg", "tokenizer", "folder", "startup", "video", "tracking", "trunk", "busy", "gpu")
 
 
 def measure(name: str) -> None:

@@ -1,17 +1,14 @@
 """What the three dense commands do around their task: bar, Ctrl-C, failures, figures at the end."""
 
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from midsight.cli import show
+from midsight.cli import options, show
 from midsight.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,7 +73,7 @@ def _run(job: "DenseJob[Any]", total: int) -> int:
     """Works through the job and says what was done; returns the number of failures."""
     failed, frames, counts = 0, 0, Counter[str]()
     started = time.monotonic()
-    with _interruptible(job) as check_signal, show.progress() as bar:
+    with options.interruptible(job.end_recording) as check_signal, show.progress() as bar:
         task = bar.add_task("starting", total=total)
 
         def tick(item: "Item", done: int, of: int | None) -> None:
@@ -102,32 +99,3 @@ def _run(job: "DenseJob[Any]", total: int) -> int:
         what = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in counts.items())
         show.note(f"{job.out}: {what}; {frames} frames in {seconds:.1f} s, {frames / seconds:.1f} frames/s")
     return failed
-
-
-@contextmanager
-def _interruptible(job: "DenseJob[Any]") -> Iterator[Callable[[], None]]:
-    """Ctrl-C that long work cannot miss, and that first ends a recording well; gives a function that looks for it.
-
-    Python drops an exception that is raised in a destructor or in a callback of C code; the work would go on.
-    """
-    heard = False
-
-    def note(*_: object) -> None:
-        nonlocal heard
-        if job.end_recording():
-            return
-        heard = True
-        raise KeyboardInterrupt
-
-    def look() -> None:
-        if heard:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread hears signals
-        yield look
-        return
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield look
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -37,6 +37,7 @@ class _Group(TyperGroup):
     """The group of commands, with midsight's errors shown in one line."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Runs a command; an error becomes a message and an exit code."""
         try:
             with options.readable_warnings():
                 return super().invoke(ctx)

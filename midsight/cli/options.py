@@ -109,15 +109,20 @@ def read_templates(value: str) -> str | list[str]:
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
+def interruptible(first: Callable[[], bool] = lambda: False) -> Iterator[Callable[[], None]]:
     """Ctrl-C that long work cannot miss: gives a function that raises KeyboardInterrupt if there was one.
 
     Python drops the exception where it is raised in a destructor or in a callback of C code; the work would go on.
+
+    Args:
+        first: asked at each Ctrl-C; where it says True, that one is answered, for instance by ending a recording.
     """
     heard = False
 
     def note(*_: object) -> None:
         nonlocal heard
+        if first():
+            return
         heard = True
         raise KeyboardInterrupt
 

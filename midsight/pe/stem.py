@@ -87,7 +87,7 @@ class EfficientNetLite(nn.Module):
 
     def forward_map(self, x: Tensor) -> Tensor:
         """The feature map of the whole picture, (B, out_channels, ceil(H / 32), ceil(W / 32)), as the trunk alone."""
-        x = x.contiguous(memory_format=torch.channels_last)  # depthwise convolutions are a tenth faster, on a CPU
+        x = x.contiguous(memory_format=torch.channels_last)  # the layout that CPUs convolve fastest in
         return F.relu6(self.head(self.blocks(F.relu6(self.conv(x)))))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -86,6 +86,7 @@ class DepthResults:
         before: Scale | None = None
 
         def scale_of(metres: Metres) -> Scale | None:
+            """Metres of the first and the last colour; None where nothing is known."""
             nonlocal before
             found = depth_range(metres)
             if found is None:

@@ -6,18 +6,14 @@ python -m midsight.train.embedded_spatial --out FOLDER --measure                
 Every finished part stays in the work folder; the same command after an interruption goes on.
 """
 
-import argparse
 import logging
 import sys
-from pathlib import Path
-
-import torch
 
 from midsight.data.scenes.write import packaged_stock
 from midsight.errors import MidsightError
 from midsight.evaluate.scene_probes import ProbeConfig
 from midsight.train.align_spatial import train_spatial
-from midsight.train.embedded_spatial import card, measure, scenes
+from midsight.train.embedded_spatial import card, command, measure, scenes
 from midsight.train.spatial_config import read_spatial_recipe
 
 _RECIPE = "spatial_embedded"
@@ -27,20 +23,11 @@ log = logging.getLogger("midsight.train.embedded_spatial")
 
 def main() -> int:
     """Exit code: 0, 1 where something cannot be had or written, 130 where it was stopped."""
-    parser = argparse.ArgumentParser(
-        "python -m midsight.train.embedded_spatial", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and card")
-    parser.add_argument("--work", type=Path, default=Path("runs/spatial"), help="scenes and the run")
-    parser.add_argument("--packages", type=Path, default=Path("runs/embedded/data"), help="packaged open data")
-    parser.add_argument("--recipe", default=_RECIPE, help="settings, a TOML file")
-    parser.add_argument("--clips", type=int, default=60, help="clips that are measured, at most")
-    parser.add_argument("--measure", action="store_true", help="only measure what is in --out")
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    torch.set_num_threads(1)
+    options = command.parser("midsight.train.embedded_spatial", __doc__, "folder for weights, configuration and card")
+    options.add_argument("--recipe", default=_RECIPE, help="settings, a TOML file")
+    options.add_argument("--clips", type=int, default=60, help="clips that are measured, at most")
+    given = options.parse_args()
+    command.prepare()
     try:
         config = read_spatial_recipe(given.recipe)
         scenes.build(given.work, packaged_stock(given.packages), config.model.image_size, log.info)

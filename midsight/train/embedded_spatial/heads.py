@@ -6,7 +6,6 @@ python -m midsight.train.embedded_spatial.heads --out FOLDER --measure         t
 Every finished part stays in the work folder; the same command after an interruption goes on.
 """
 
-import argparse
 import logging
 import sys
 from pathlib import Path
@@ -28,7 +27,7 @@ from midsight.train.dense_config import DepthTrainConfig, SegmentTrainConfig
 from midsight.train.depth import train_depth
 from midsight.train.detect import train_detector
 from midsight.train.detect_config import read_detect_recipe
-from midsight.train.embedded_spatial import heads_card, scenes
+from midsight.train.embedded_spatial import command, heads_card, scenes
 from midsight.train.loop import Outcome
 from midsight.train.segment import train_segment
 
@@ -40,18 +39,11 @@ log = logging.getLogger("midsight.train.embedded_spatial.heads")
 
 def main() -> int:
     """Exit code: 0, 1 where something cannot be had or written, 130 where it was stopped."""
-    parser = argparse.ArgumentParser(
-        "python -m midsight.train.embedded_spatial.heads", description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder of the three heads and their card")
-    parser.add_argument("--work", type=Path, default=Path("runs/spatial"), help="scenes and runs")
-    parser.add_argument("--packages", type=Path, default=Path("runs/embedded/data"), help="packaged open data")
-    parser.add_argument("--measure", action="store_true", help="only measure what is in --out")
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    torch.set_num_threads(1)
+    options = command.parser(
+        "midsight.train.embedded_spatial.heads", __doc__, "folder of the three heads and their card"
+    )
+    given = options.parse_args()
+    command.prepare()
     try:
         root = pictures(given.work, given.packages)
         if not given.measure:
@@ -115,15 +107,14 @@ def detector_head(model: Path) -> tuple[SavedHead, dict[str, torch.Tensor]]:
         CheckpointError: its tower attends within windows, or is not the encoder's.
     """
     found, tensors = read_settings(model), read_tensors(model / WEIGHTS)
-    encoder = dense_encoder(load(HEADS_OF, "cpu"))
+    config, encoder = found.config, dense_encoder(load(HEADS_OF, "cpu"))
     own = encoder.tower.state_dict()
     same = all(torch.equal(tensors[_TOWER + k].reshape(own[k].shape), own[k]) for k in own if _TOWER + k in tensors)
-    whole = isinstance(found.config, MaskRCNNConfig) and len(found.config.global_blocks) == found.vision.layers
-    if not same or not whole or not isinstance(found.config, MaskRCNNConfig):
+    if not isinstance(config, MaskRCNNConfig) or len(config.global_blocks) != found.vision.layers or not same:
         raise CheckpointError(f"{model}: not a Mask R-CNN on the frozen tower of {HEADS_OF} with global attention")
     weights = {k: v for k, v in tensors.items() if not k.startswith(_TOWER)}
     saved = SavedHead(
-        "detection", found.config, encoder.describe(), found.config.image_size, found.categories.names,
+        "detection", config, encoder.describe(), config.image_size, found.categories.names,
         trained=found.metadata,
     )  # fmt: skip
     return saved, weights

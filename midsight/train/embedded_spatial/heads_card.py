@@ -13,6 +13,7 @@ from midsight.evaluate.scene_probes import Answer
 from midsight.files import atomic_write
 from midsight.tasks.saved import read_head
 from midsight.train.embedded_spatial.card import lines
+from midsight.train.embedded_spatial.scenes import HEAD_SETS
 
 TEMPLATE = files("midsight.train.embedded_spatial") / "heads_card.md"
 SPLITS = {
@@ -53,7 +54,7 @@ def write(folder: Path, table: str) -> None:
         for name, one in saved.items()
     )
     text = TEMPLATE.read_text(encoding="utf-8").format(
-        table=table, recipes=recipes, **{name: f"{size:.1f}" for name, size in sizes.items()}
+        table=table, recipes=recipes, scenes=HEAD_SETS[0].count, **{name: f"{size:.1f}" for name, size in sizes.items()}
     )
     with atomic_write(folder / "README.md") as file:
         file.write(text.encode())

@@ -1,0 +1,56 @@
+"""The embedded models' convolutional trunk: how much do fused steps gain over plain convolutions?"""
+
+import sys
+
+import torch
+
+from benchmarks import machine
+from benchmarks.common import beside, ratio, relative_error
+from benchmarks.report import Section
+from midsight.pe import packed_trunk, stem
+from midsight.pe.packed_trunk import PackedTrunk
+
+ROUNDS = 7
+ERROR = 5e-6
+CASES = ((1, 224), (8, 224), (1, 448), (8, 448))  # batch, side in pixels
+INTRO = (
+    "EfficientNet-Lite2's trunk, float32, random weights and images: midsight's packed trunk, where each convolution "
+    "takes its ReLU6 or the residual along, beside the same modules run one by one by PyTorch."
+)
+
+
+def run() -> Section:
+    """All sizes."""
+    machine.pin()
+    section = Section("Packaged trunk", INTRO)
+    if not packed_trunk.available():
+        raise RuntimeError("this machine has no fused oneDNN convolutions: the plain trunk is what runs here")
+    torch.manual_seed(0)
+    plain = stem.build("efficientnet_lite2").eval()
+    for module in plain.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    with torch.inference_mode():
+        packed = PackedTrunk(plain)
+        for batch, side in CASES:
+            row = measure(plain, packed, batch, side)
+            section.rows.append(row)
+            print(row, file=sys.stderr, flush=True)
+    return section
+
+
+def measure(plain: stem.EfficientNetLite, packed: PackedTrunk, batch: int, side: int) -> dict[str, str]:
+    """One row of the table."""
+    images = torch.rand(batch, 3, side, side, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    error = relative_error(packed(images), plain(images))
+    if not error < ERROR:
+        raise RuntimeError(f"batch {batch} at {side} pixels: the two differ by {error:.1e}")
+    times, _, remark = machine.probed(
+        {"midsight": lambda: packed(images), "PyTorch": lambda: plain(images)}, torch.float32, ROUNDS
+    )
+    return {
+        "Case": f"batch {batch}, {side} x {side} pixels",
+        "Speed": f"{ratio(times['midsight'], times['PyTorch'], 'PyTorch')}{remark}",
+        "Per picture": beside(times, "midsight", "PyTorch", batch),
+        "Error": f"{error:.1e}",
+    }
