@@ -34,6 +34,7 @@ def run() -> Section:
             row = measure(plain, packed, batch, side)
             section.rows.append(row)
             print(row, file=sys.stderr, flush=True)
+    section.notes.append(f"Machine: {machine.describe().splitlines()[0].removeprefix('- ')}.")
     return section
 
 
