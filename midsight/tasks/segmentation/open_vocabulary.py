@@ -287,7 +287,7 @@ def _check(
     if len(labels) == 1 and not background:
         raise InputError(
             f"one label alone, {labels[0]!r}, would fill the picture. Give at least two labels, or ask for the "
-            "background as well (background=True)."
+            "background as well (background=True, --background)."
         )
 
 
