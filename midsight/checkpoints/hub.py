@@ -110,9 +110,9 @@ def _from_repository(repo_id: str, revision: str | None) -> Source:
     name = _published(repo_id)
     if name is not None and MODELS[name].repo_id == repo_id:
         return Source(_download(repo_id, MODELS[name].filename, revision), name, repo_id, revision)
-    folder = _snapshot(repo_id, revision, (*CONFIGS, *WEIGHTS))
+    folder = snapshot(repo_id, revision, (*CONFIGS, *WEIGHTS))
     if not any(folder.glob("*.safetensors")):
-        folder = _snapshot(repo_id, revision, (*CONFIGS, "*.pt"))
+        folder = snapshot(repo_id, revision, (*CONFIGS, "*.pt"))
     return Source(folder, name, repo_id, revision)
 
 
@@ -130,7 +130,8 @@ def _download(repo_id: str, filename: str, revision: str | None) -> Path:
         raise CheckpointError(_explain(f"{filename} of {repo_id}", revision, error)) from error
 
 
-def _snapshot(repo_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+def snapshot(repo_id: str, revision: str | None, patterns: tuple[str, ...]) -> Path:
+    """The folder of a repository's files that match the patterns, downloaded if they must be."""
     from huggingface_hub import snapshot_download
 
     try:

@@ -1,0 +1,141 @@
+"""Folders that hold a PLM: which layout, reading, building, saving."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from midsight.checkpoints import hub
+from midsight.checkpoints.official import describe
+from midsight.checkpoints.pretrained import whole_folder
+from midsight.checkpoints.reader import named, read_json
+from midsight.checkpoints.writer import write_json, write_sharded
+from midsight.errors import CheckpointError
+from midsight.plm import native, own, perception_lm
+from midsight.plm.config import PLMConfig
+from midsight.plm.model import PLM, import_transformers, language_config
+from midsight.plm.parts import Parts
+from midsight.plm.tokenizer import open_tokenizer
+
+PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja")
+Model = TypeVar("Model", bound=PLM)
+
+
+def resolve(source: str | Path, revision: str | None = None) -> Path:
+    """The folder that a source means, downloaded if it must be.
+
+    Raises:
+        CheckpointError: no such folder, no such repository, or no network.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(f"{path}: is a file, expected the folder of a PLM with its configuration and tokenizer")
+    if hub.REPO_ID.fullmatch(str(source)):
+        return hub.snapshot(str(source), revision, PATTERNS)
+    raise CheckpointError(f"{source}: there is no such folder (looked in {Path.cwd()})")
+
+
+def open_folder(kind: type[Model], folder: Path, dtype: torch.dtype | None = None) -> Model:
+    """The model in a folder of any known layout, on the CPU, mapped from the file where no dtype is asked for.
+
+    Raises:
+        CheckpointError: another layout or architecture, missing files, weights that do not fit.
+    """
+    with named(folder):
+        parts = read(folder)
+        return build(kind, parts, dtype, folder)
+
+
+def read(folder: Path) -> Parts:
+    """Configuration and weights of a folder, whatever its layout."""
+    if (folder / native.PARAMS).exists():
+        return native.read(folder)
+    if not (folder / "config.json").exists():
+        raise CheckpointError(
+            "no PLM: expected config.json (transformers' layout) or params.json with consolidated*.pth (the published "
+            "one)"
+        )
+    config = read_json(folder / "config.json")
+    if config.get("format") == own.FORMAT:
+        return own.read(folder, config)
+    return perception_lm.read(folder, config)
+
+
+def build(kind: type[Model], parts: Parts, dtype: torch.dtype | None, folder: Path) -> Model:
+    """The model of these parts; the tokenizer comes from the folder, where it has one."""
+    config = parts.config
+    language_model = _language_model(config, parts.language_model, dtype)
+    with torch.device("meta"):
+        model = kind(config, torch.nn.Identity(), open_tokenizer(folder))
+    _fill(model.vision_model, parts.vision_model, "the vision tower", dtype)
+    _fill(model.vision_projector, parts.vision_projector, "the projector", dtype)
+    model.language_model = language_model
+    return model.eval()
+
+
+def save_folder(model: PLM, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+    """Writes transformers' layout, or midsight's own for a tower with a packaged stem; see `PLM.save_pretrained`."""
+    layout = perception_lm if model.config.vision.stem == "patch" else own
+    parts = take_apart(model)
+    with whole_folder(folder) as here:
+        write_sharded(here, layout.join(parts), dtype=dtype)
+        for name, value in layout.describe(parts.config).items():
+            write_json(here / name, value)
+        if model.tokenizer is not None:
+            model.tokenizer.save(here)
+    return Path(folder)
+
+
+def take_apart(model: PLM) -> Parts:
+    """The model's configuration and weights; a tied output table is left out."""
+    language_model = dict(model.language_model.state_dict())
+    if model.config.tie_word_embeddings:
+        language_model.pop("lm_head.weight", None)
+    return Parts(model.config, model.vision_model.state_dict(), model.vision_projector.state_dict(), language_model)
+
+
+def _language_model(config: PLMConfig, weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> torch.nn.Module:
+    transformers = import_transformers()
+    try:
+        text = language_config({**config.text, "tie_word_embeddings": config.tie_word_embeddings})
+        with torch.device("meta"):
+            empty = transformers.AutoModelForCausalLM.from_config(text)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"transformers cannot make the language model of this configuration: {error}") from error
+    shapes = dict(empty.state_dict())
+    if config.tie_word_embeddings:
+        shapes.pop("lm_head.weight", None)
+        weights = {key: value for key, value in weights.items() if key != "lm_head.weight"}
+    _check(shapes, weights, "the language model")
+    stored = next(iter(weights.values())).dtype
+    model: torch.nn.Module = type(empty).from_pretrained(
+        None, config=text, state_dict=dict(weights), dtype=dtype or stored
+    )
+    return model.eval()
+
+
+def _fill(module: torch.nn.Module, weights: Mapping[str, Tensor], what: str, dtype: torch.dtype | None) -> None:
+    _check(module.state_dict(), weights, what)
+    stored = {key: value if dtype is None else value.to(dtype) for key, value in weights.items()}
+    module.load_state_dict(stored, assign=True)
+
+
+def _check(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> None:
+    missing = sorted(expected.keys() - found.keys())
+    extra = sorted(found.keys() - expected.keys())
+    if missing or extra:
+        told = f"{len(missing)} tensors are missing" if missing else f"{len(extra)} tensors are left over"
+        raise CheckpointError(
+            f"the weights of {what} do not fit its configuration: {told}, the first is {(missing or extra)[0]!r}. "
+            "The folder is incomplete, or its configuration belongs to other weights"
+        )
+    for key, tensor in expected.items():
+        if tensor.shape != found[key].shape:
+            raise CheckpointError(
+                f"the weights of {what} do not fit its configuration: {key!r} is {describe(found[key])}, expected "
+                f"{tuple(tensor.shape)}"
+            )

@@ -1,0 +1,41 @@
+"""midsight's own layout, for towers that transformers' PerceptionLM has no place for: a packaged stem.
+
+`config.json` holds the towers as midsight names them; weights lie under `vision_model.`, `vision_projector.` and
+`language_model.`. A folder may leave the language model out and name the package that brings it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from midsight.checkpoints.reader import read_tensors
+from midsight.checkpoints.renames import StateDict, under
+from midsight.errors import CheckpointError
+from midsight.plm.config import PLMConfig
+from midsight.plm.parts import Parts, plm_config, tower_config
+
+FORMAT = "midsight-plm-1"
+PARTS = ("vision_model.", "vision_projector.", "language_model.")
+
+
+def read(folder: Path, config: Mapping[str, Any]) -> Parts:
+    """Configuration and weights of a folder that `join` and `describe` wrote."""
+    values = {field.name: config[field.name] for field in fields(PLMConfig) if field.name in config}
+    if not isinstance(values.get("vision"), dict):
+        raise CheckpointError("config.json: expected the tower under 'vision'")
+    values["vision"] = tower_config(values["vision"])
+    values["stop_token_ids"] = tuple(values.get("stop_token_ids", ()))
+    tensors = read_tensors(folder)
+    return Parts(plm_config(values), *(under(prefix, tensors) for prefix in PARTS))
+
+
+def join(parts: Parts) -> StateDict:
+    """All weights, each part under its prefix."""
+    weights = parts.vision_model, parts.vision_projector, parts.language_model
+    return {prefix + key: value for prefix, some in zip(PARTS, weights, strict=True) for key, value in some.items()}
+
+
+def describe(config: PLMConfig) -> dict[str, dict[str, Any]]:
+    """The configuration files of a folder, by name."""
+    return {"config.json": {"format": FORMAT, **asdict(config)}}
