@@ -1,8 +1,9 @@
 """Folders that hold a PLM: which layout, reading, building, saving."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -112,10 +113,23 @@ def _language_model(config: PLMConfig, weights: Mapping[str, Tensor], dtype: tor
         weights = {key: value for key, value in weights.items() if key != "lm_head.weight"}
     _check(shapes, weights, "the language model")
     stored = next(iter(weights.values())).dtype
-    model: torch.nn.Module = type(empty).from_pretrained(
-        None, config=text, state_dict=dict(weights), dtype=dtype or stored
-    )
+    with _without_bars(transformers.utils.logging):
+        model: torch.nn.Module = type(empty).from_pretrained(
+            None, config=text, state_dict=dict(weights), dtype=dtype or stored
+        )
     return model.eval()
+
+
+@contextlib.contextmanager
+def _without_bars(logging: Any) -> Iterator[None]:
+    """transformers shows a progress bar of its own for each load; only the command line shows anything here."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _fill(module: torch.nn.Module, weights: Mapping[str, Tensor], what: str, dtype: torch.dtype | None) -> None:
