@@ -17,6 +17,7 @@ from midsight.errors import CheckpointError
 from midsight.plm.parts import Parts, plm_config, tower_config
 
 MODEL_TYPE = "perception_lm"
+OURS = "midsight"  # key of config.json, which transformers passes over
 LANGUAGE = "model.language_model."
 PROJECTOR = "model.multi_modal_projector."
 LAYERS = (("linear_1.", "projector.0."), ("linear_2.", "projector.2."))  # transformers, published
@@ -65,6 +66,7 @@ def read(folder: Path, config: Mapping[str, Any]) -> Parts:
             stop_token_ids=_stop_tokens(folder, text),
             tie_word_embeddings=_tied(config, text, tensors),
             **_limits(folder),
+            **_ours(config),
         )
     )
     return Parts(read_config, from_perception_lm(tensors), _projector(tensors), language)
@@ -107,8 +109,7 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
         image_std=[0.5] * 3,
         resample=3,
     )
-    if config.metadata:
-        settings["midsight"] = dict(config.metadata)
+    settings[OURS] = {**config.metadata, "max_frames": config.max_frames}
     return {"config.json": settings, "generation_config.json": generation, "preprocessor_config.json": processor}
 
 
@@ -183,6 +184,15 @@ def _tied(config: Mapping[str, Any], text: Mapping[str, Any], tensors: Mapping[s
     if "lm_head.weight" not in tensors:
         return True
     return bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
+
+
+def _ours(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What only midsight writes."""
+    if not isinstance(found := config.get(OURS), dict):
+        return {}
+    metadata = {key: value for key, value in found.items() if key != "max_frames"}
+    frames = {"max_frames": int(found["max_frames"])} if "max_frames" in found else {}
+    return {"metadata": metadata, **frames}
 
 
 def _limits(folder: Path) -> dict[str, int]:
