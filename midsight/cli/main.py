@@ -27,6 +27,7 @@ from midsight.cli import (
     track,
     train,
     train_dense,
+    train_lang,
 )
 from midsight.errors import ExportError, MediaError, MidsightError, OutputError, TrainingError
 
@@ -79,6 +80,7 @@ app.command()(demo.demo)
 app.add_typer(data.app, name="data")
 train.app.command()(train_dense.segment)
 train.app.command()(train_dense.depth)
+train.app.command()(train_lang.lang)
 app.add_typer(train.app, name="train")
 
 

@@ -213,9 +213,12 @@ class LangRun:
         if not math.isfinite(loss) or not math.isfinite(length):
             self._fail(loss, length, keys)
         self.optimizer.step()
-        memory = torch.cuda.max_memory_allocated(here.device) / 2**30 if here.device.type == "cuda" else resident_gib()
-        return {"loss": loss, "lr": rate, "gradient": length, "tokens": tokens, "learnt": learnt, "packs": made,
-                "memory_gib": memory, "stop": told}  # fmt: skip
+        sizes = {"batch": config.data.batch_size, "tokens": tokens, "learnt": learnt, "packs": made}
+        return {"loss": loss, "lr": rate, "gradient": length, **sizes, "memory_gib": self._memory(), "stop": told}
+
+    def _memory(self) -> float:
+        on_gpu = self.here.device.type == "cuda"
+        return torch.cuda.max_memory_allocated(self.here.device) / 2**30 if on_gpu else resident_gib()
 
     def _backward(self, told: float) -> tuple[Tensor, list[str]]:
         """Gradients of this process's rows, summed and not yet divided.
