@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import midsight
+from midsight.data.crops import drawings_shown
 from midsight.data.moves import WINDOW_MOVES
 from midsight.data.packaged import Everyday, Picture
 from midsight.data.scenes import FurnitureModel, SceneOptions
@@ -17,6 +18,7 @@ from midsight.data.scenes.layout import Placed, Scene
 from midsight.errors import InputError
 from midsight.train.embedded import clips, held_out
 from midsight.train.embedded.clips import Embedded, LabelledClip
+from midsight.train.embedded.recipe import Recipe
 from midsight.video import probe, sample_frames
 from tests.data.scenes.conftest import egl  # noqa: F401 - a fixture
 
@@ -44,6 +46,20 @@ def test_what_was_drawn_by_lot_is_left_out(tmp_path: Path) -> None:
     found = held_out.unseen(models, others + icons, {0, 3}, [texture])
     assert found == models[:2]  # the third one's icon was shown, the fourth one's wood was cropped
     assert held_out.unseen(models, others + icons, {1, 2, 3, 4}, []) == []
+
+
+def test_what_was_seen_follows_from_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = [chair(tmp_path, number) for number in range(12)]
+    drawings = [Picture(m.icon, "drawing", ("Chair",), "t", "CC0-1.0") for m in models if m.icon is not None]
+    monkeypatch.setattr(held_out.packaged, "training_drawings", lambda root: drawings)
+    monkeypatch.setattr(held_out.packaged, "textures", lambda root: [])
+    monkeypatch.setattr(held_out, "furniture_models", lambda root: models)
+    few, more = (held_out.unseen_furniture(tmp_path, Recipe(samples=samples)) for samples in (4, 12))
+    shown = drawings_shown(drawings, Recipe().mixture, 0, 4)
+    assert few == [model for number, model in enumerate(models) if number not in shown]
+    assert 0 < len(more) < len(few) < 12
+    with pytest.raises(InputError, match="all furniture was among the 400 training pictures"):
+        held_out.unseen_furniture(tmp_path, Recipe(samples=400))
 
 
 def scene(move: str, motion: str | None) -> Scene:
