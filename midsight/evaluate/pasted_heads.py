@@ -22,6 +22,7 @@ from midsight.data.packaged import Everyday
 from midsight.data.regions import Region
 from midsight.data.scenes.folders import CLASSES, SURROUNDINGS
 from midsight.data.scenes.truth import boxes_xyxy
+from midsight.errors import InputError
 from midsight.evaluate.metrics.bootstrap import bootstrap
 from midsight.images import Pixels, load_image
 from midsight.tasks.perceive import Perceived, Perceiver
@@ -116,9 +117,15 @@ def groups_of(things: Iterable[Everyday]) -> dict[str, str]:
 
 
 def blind(pictures: Sequence[Composite], groups: Mapping[str, str]) -> Blind:
-    """The best answer that looks at nothing, for pictures laid out as these."""
-    each = [boxes_xyxy(one.ids, len(one.names)) for one in pictures]
+    """The best answer that looks at nothing, for pictures laid out as these.
+
+    Raises:
+        InputError: none of them shows a thing that is in a group.
+    """
     groups_there = [CLASSES.index(groups[name]) for one in pictures for name in one.names if name in groups]
+    if not groups_there:
+        raise InputError(f"none of {len(pictures)} composites shows a thing of a group; ask for more of them")
+    each = [boxes_xyxy(one.ids, len(one.names)) for one in pictures]
     often = np.mean([one.ids > 0 for one in pictures], axis=0)
     levels = np.linspace(0, often.max(), 41)[:-1]
     masks = np.stack([one.ids > 0 for one in pictures])

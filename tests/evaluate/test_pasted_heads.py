@@ -13,6 +13,7 @@ from midsight.data.packaged import Everyday
 from midsight.data.regions import Region
 from midsight.data.scenes.folders import CLASSES, SURROUNDINGS
 from midsight.data.scenes.truth import boxes_xyxy
+from midsight.errors import InputError
 from midsight.evaluate import pasted_heads as judge
 from midsight.tasks.perceive import Perceived
 
@@ -105,6 +106,12 @@ def test_the_blind_answer_fits_what_it_was_made_of() -> None:
     assert grouped.prior.value == pytest.approx(25)  # and of that mug it says animal
     union = 5 * 400 + 400  # the third picture has nothing there
     assert iou.prior.value == pytest.approx(100 * 800 / union)
+
+
+def test_nothing_of_a_group_is_told() -> None:
+    for pictures in ([], [composite(0, (("violin", 2, 2),))]):
+        with pytest.raises(InputError, match=f"none of {len(pictures)} composites shows a thing of a group"):
+            judge.blind(pictures, GROUPS)
 
 
 def test_of_boxes_that_overlap_the_surest_is_kept() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from midsight.api import Perception, load
+from midsight.checkpoints import load_pretrained
 from midsight.data import packaged
 from midsight.data.crops import Pixels, Pyramid
 from midsight.data.packages import fetch
@@ -49,6 +50,8 @@ def main() -> int:
     options = parser.parse_args()
     root = options.work / "data"
     try:
+        if options.card is not None:
+            load_pretrained(options.card)  # says what is wrong with it before half an hour has gone by
         model, recipe = load(options.model, device="cpu", threads=1), read_recipe(options.recipe)
         pictures = _told(measure(model, root))
         clips = _told(of_clips(model, root, recipe))
