@@ -80,7 +80,7 @@ def mvbench(folder: Path, split: str) -> Iterator[Question]:
             name = f"{path.stem}-{number}"
             if (answer := str(row.get("answer"))) not in options:
                 raise InputError(f"{path}: question {name} has answer {answer!r}, which is none of its candidates")
-            right = options.index(answer)
+            right = right_option(options.index(answer), options, path, name)
             video = media.find(row["video"])
             yield choice(name, video, row["question"], options, right, PROMPTS["mvbench"], part=path.stem)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from midsight.errors import InputError
+from midsight.evaluate.metrics.choices import LETTERS
 from midsight.files import safe_join
 
 Row = Mapping[str, Any]
@@ -112,8 +113,10 @@ def right_option(index: Any, options: Sequence[str], path: Path, name: str) -> i
     """The index of the right option, which lists give as a number or as text.
 
     Raises:
-        InputError: it names none of the options.
+        InputError: it names none of the options, or there are more than letters for them.
     """
+    if len(options) > len(LETTERS):
+        raise InputError(f"{path}: question {name} has {len(options)} options, expected at most {len(LETTERS)}")
     try:
         found = int(index)
     except (TypeError, ValueError):

@@ -184,6 +184,13 @@ def edited(path: Path, change: str, by: str) -> None:
             '"correctAnswer": 3',
             "has answer 3, but options 0 to 2",
         ),
+        (
+            "mvbench",
+            "json/moving_direction.json",
+            '"left"',
+            ", ".join(['"left"'] * 26),
+            "has 27 options, expected at most 26",
+        ),
         ("mvbench", "json/moving_direction.json", '"answer": "right"', '"answer": "up"', "'up', which is none of"),
         ("perceptiontest", "mc_question_val.json", '"answer_id": 2', '"answer_id": "?"', r"has answer '\?'"),
         ("refcoco", "refcoco_val.jsonl", "[10, 15, 30, 30]", "[10, 15, 30]", "entry 0 has the box"),
@@ -206,6 +213,15 @@ def test_what_is_wrong_in_a_list_is_said(
     edited(tmp_path / file, change, by)
     with pytest.raises(InputError, match=message):
         TASKS[name].questions(tmp_path)
+
+
+def test_every_prompt_tells_its_source() -> None:
+    assert {task.prompt.source for task in TASKS.values()} == {"lmms-eval", "lmms-eval, its text for plm", "our choice"}
+    assert [name for name, task in TASKS.items() if task.prompt.source == "our choice"] == [
+        "refcoco",
+        "refcoco+",
+        "refcocog",
+    ]
 
 
 @pytest.mark.parametrize("name", TASKS)
