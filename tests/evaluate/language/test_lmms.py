@@ -22,7 +22,7 @@ from tests.evaluate.language.benchmarks import as_lines, picture
 
 ROOT = Path(__file__).parents[3]
 FOLDER = os.environ.get("MIDSIGHT_LMMS_EVAL", "")
-VERSION = "0.7.3"
+VERSION = "0.7.3"  # uses a part of filelock 3 that 4 no longer has
 TASK = """
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {rows}}}}}
@@ -60,7 +60,7 @@ def environment(folder: Path) -> Path:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     limits.write_text("\n".join(line for line in lines if line.partition("==")[0] in wanted))
     if not command.exists():
-        subprocess.run([*pip, f"lmms-eval=={VERSION}", "-c", limits], check=True)
+        subprocess.run([*pip, f"lmms-eval=={VERSION}", "filelock<4", "-c", limits], check=True)
     subprocess.run([*pip, "-e", f"{ROOT}[plm]", "-c", limits], check=True)  # brings the newer PyAV
     return command
 
@@ -86,13 +86,14 @@ def test_lmms_evals_own_command_gets_the_answers_of_midsight(tmp_path: Path) -> 
     offline = dict(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HOME=str(tmp_path / "home"), OMP_NUM_THREADS="1")
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([command, *arguments], env=kept | offline, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (log,) = (tmp_path / "out").rglob("*samples*.jsonl")
-    samples = sorted((json.loads(line) for line in log.read_text().splitlines()), key=lambda sample: sample["doc_id"])
+    logs = list((tmp_path / "out").rglob("*samples*.jsonl"))
+    assert len(logs) == 1, done.stdout + done.stderr  # its exit code is 0 even after an error
+    lines = logs[0].read_text().strip().split("\n")
+    samples = sorted(map(json.loads, lines), key=lambda sample: sample["doc_id"])
     answerer = open_answerer(model, 8, "cpu")
     expected = [tidy(answerer.answer([row["image"]], row["question"])) for row in rows]
     assert len(set(expected)) > 1
-    assert [sample["resps"][0][0] for sample in samples] == expected
+    assert [sample["filtered_resps"] for sample in samples] == expected
 
 
 @pytest.fixture
