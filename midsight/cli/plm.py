@@ -58,7 +58,9 @@ def evaluate(
     ] = None,
     revision: options.Revision = None,
     device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="fp32 or bf16; auto is fp32 on a CPU and as stored elsewhere.")
+    ] = "auto",
     threads: options.Threads = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, as report.json.")] = False,
 ) -> None:
