@@ -1,7 +1,7 @@
 """Conversations as token ids, with labels where there is something to learn: PerceptionLM's two styles.
 
 encode(row, tokenizer, image_tokens, max_length)   a line of a training file
-ask(chat, question, image_tokens)                  a prompt that ends where the answer begins
+chat_format(tokenizer)                             the marks that a language model wants
 
 Source: published conversation code of PerceptionLM (`plm_sft`, `warmup`); rows as its training documentation has them.
 """
@@ -23,7 +23,6 @@ __all__ = [
     "Sample",
     "TextCodec",
     "Tokenizer",
-    "ask",
     "chat_format",
     "encode",
     "format_box",
@@ -132,19 +131,6 @@ def chat_format(tokenizer: TextCodec, image_token_id: int | None = None, system:
         "the tokenizer belongs to no chat model that is known here: expected the special tokens of Llama 3 "
         "(<|start_header_id|>, <|eot_id|> ...) or of ChatML (<|im_start|>, <|im_end|>)"
     )
-
-
-def ask(chat: Chat, question: str, image_tokens: Sequence[int], history: Sequence[Message] = ()) -> list[int]:
-    """A prompt: system message, earlier turns, visual tokens, question, and the mark where the answer begins.
-
-    Args:
-        image_tokens: visual tokens of each medium, which come before the question.
-    """
-    ids = [*chat.begin, *chat.message("system", (chat.system,))]
-    for message in history:
-        ids += chat.message(message.role, message.segments)
-    ids += chat.message("user", (*image_tokens, question))
-    return [*ids, *chat.opening("assistant"), *chat.tokenizer.encode(chat.lead)]
 
 
 def encode(

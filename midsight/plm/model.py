@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from midsight.errors import MissingDependencyError, ShapeError
+from midsight.errors import InputError, MissingDependencyError, ShapeError
 from midsight.pe import VisionTransformer
 from midsight.plm.config import PLMConfig
 from midsight.plm.decode import Sampling, decode
@@ -30,10 +30,10 @@ class PLM(nn.Module):
     def __init__(self, config: PLMConfig, language_model: nn.Module, tokenizer: TextCodec | None = None) -> None:
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
-        self.vision_model = VisionTransformer(config.vision)
-        self.vision_projector = Projector(
-            config.vision.width, int(config.text["hidden_size"]), config.projector_pooling_ratio
-        )
+        if config.vision is not None:
+            dim = int(config.text["hidden_size"])
+            self.vision_model = VisionTransformer(config.vision)
+            self.vision_projector = Projector(config.vision.width, dim, config.projector_pooling_ratio)
         self.language_model = language_model
 
     @classmethod
@@ -78,7 +78,8 @@ class PLM(nn.Module):
     def prepare(self) -> Self:
         """Eval mode, and the tower packed for inference in the weights' dtype."""
         self.eval()
-        self.vision_model.pack(self.dtype if self.dtype is torch.bfloat16 else torch.float32)
+        if self.config.vision is not None:
+            self.vision_model.pack(self.dtype if self.dtype is torch.bfloat16 else torch.float32)
         return self
 
     @property
@@ -173,7 +174,7 @@ class PLM(nn.Module):
             if found != int(places.sum()):
                 raise ShapeError(
                     f"input_ids have {int(places.sum())} {kind} tokens, but the {kind}s given have {found} "
-                    f"({self.config.tokens_per_tile} for each tile or frame of {self.config.tile} pixels)"
+                    f"for their tiles or frames"
                 )
             if features is not None:
                 embeds = embeds.masked_scatter(places[..., None], features.to(embeds.dtype))
@@ -181,6 +182,8 @@ class PLM(nn.Module):
 
     def encode_media(self, pixels: Tensor) -> Tensor:
         """Tiles or frames (media, n, 3, H, W) or (n, 3, H, W) to visual tokens in order, (all tokens, D)."""
+        if self.config.vision is None:
+            raise InputError("this is a language model alone: it reads text, not pictures or videos")
         if pixels.ndim not in (4, 5):
             raise ShapeError(f"pixels must be (media, tiles, 3, H, W) or (tiles, 3, H, W), got {tuple(pixels.shape)}")
         tiles = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels

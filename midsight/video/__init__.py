@@ -6,7 +6,7 @@ camera, and `writer` writes videos.
 """
 
 from midsight.video.camera import Camera, is_camera, open_camera
-from midsight.video.clips import Clip, iter_frames, probe, sample_frames, segments
+from midsight.video.clips import Clip, iter_frames, probe, sample_frames, sample_seconds, segments
 from midsight.video.frames import TimedFrame, VideoFrames, open_frames
 from midsight.video.indices import plm_indices, uniform_indices
 from midsight.video.source import VIDEO_SUFFIXES, MediaWarning, VideoInfo, VideoLimits
@@ -29,6 +29,7 @@ __all__ = [
     "plm_indices",
     "probe",
     "sample_frames",
+    "sample_seconds",
     "segments",
     "uniform_indices",
     "write_video",

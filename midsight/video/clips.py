@@ -12,7 +12,7 @@ import numpy.typing as npt
 from midsight.errors import InputError
 from midsight.video import torchcodec
 from midsight.video.frames import open_frames
-from midsight.video.indices import uniform_indices
+from midsight.video.indices import plm_indices, uniform_indices
 from midsight.video.reader import Frame, Reader, TimelineError
 from midsight.video.source import DEFAULT_LIMITS, MediaWarning, Source, Timeline, VideoInfo, VideoLimits, open_source
 
@@ -119,6 +119,36 @@ def sample_frames(
         return clip
 
 
+def sample_seconds(
+    video: Any,
+    max_frames: int = 32,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    limits: VideoLimits = DEFAULT_LIMITS,
+) -> Clip:
+    """About one frame a second, at most `max_frames`, as PerceptionLM looks at videos; see `plm_indices`.
+
+    Args:
+        video: a path, the bytes of a file, or a seekable binary file.
+        start, end: the part of the video, seconds after the first frame.
+
+    Raises:
+        MediaError: missing, empty, no video, without frames, or beyond the limits.
+        InputError: `max_frames` below 1, or a part that begins behind the end.
+    """
+    with open_source(video, limits) as source:
+        reader = Reader(source)
+        try:
+            clip = _each_second(reader, max_frames, start, end)
+        except TimelineError:
+            reader.recount()
+            clip = _each_second(reader, max_frames, start, end)
+        if clip.short_read:
+            _warn(source)
+        return clip
+
+
 def segments(
     video: Any,
     seconds: float = 10.0,
@@ -215,6 +245,16 @@ def _sample(
     else:
         frames = _exact(reader, sorted(set(chosen)), backend)
     return _clip(reader, frames, chosen, begin, finish)
+
+
+def _each_second(reader: Reader, max_frames: int, start: float | None, end: float | None) -> Clip:
+    timeline = reader.timeline
+    if start is not None and start >= timeline.end:
+        raise InputError(f"{reader.source.name}: no frame after {start:g} s; the video ends at {timeline.end:g} s.")
+    fps = len(timeline) / timeline.end if timeline.end > 0 else 1.0
+    chosen = plm_indices(len(timeline), fps, max_frames, start, end)
+    frames = dict(reader.frames(chosen))
+    return _clip(reader, frames, chosen, max(start or 0.0, 0.0), timeline.end if end is None else end)
 
 
 def _exact(reader: Reader, indices: Sequence[int], backend: Backend) -> dict[int, Frame]:

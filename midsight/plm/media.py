@@ -1,0 +1,82 @@
+"""Pictures and videos to the tiles and frames that a PLM reads."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from midsight.configs import PreprocessConfig
+from midsight.errors import InputError
+from midsight.images import DEFAULT_LIMITS, Limits, load_image
+from midsight.plm.config import PLMConfig
+from midsight.transforms.image import from_config, resize_pixels
+from midsight.transforms.tiling import tile_pixels
+from midsight.video import VIDEO_SUFFIXES, VideoLimits, sample_seconds
+
+
+@dataclass(frozen=True)
+class Medium:
+    """One picture or video as the tower reads it."""
+
+    pixels: Tensor  # float32 (n, 3, S, S) in [-1, 1]: thumbnail and tiles, or frames
+    size: tuple[int, int]  # width and height of the source, pixels
+    is_video: bool = False
+
+
+@dataclass(frozen=True)
+class MediaLimits:
+    """What a source may cost, and how finely it is looked at."""
+
+    max_tiles: int | None = None  # of a picture; None is the model's own
+    max_frames: int | None = None  # of a video; None is the model's own
+    start: float | None = None  # of a video, seconds
+    end: float | None = None
+    images: Limits = DEFAULT_LIMITS
+    videos: VideoLimits = VideoLimits()
+
+    def __post_init__(self) -> None:
+        if (self.max_tiles or 1) < 1 or (self.max_frames or 1) < 1:
+            raise InputError("max_tiles and max_frames must be at least 1")
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise InputError(f"end ({self.end:g} s) must be after start ({self.start:g} s)")
+
+
+def open_media(sources: Sequence[Any], config: PLMConfig, limits: MediaLimits = MediaLimits()) -> list[Medium]:  # noqa: B008
+    """Reads pictures and videos for a model.
+
+    One picture is tiled; of several, each is squashed to one tile, as published.
+
+    Args:
+        sources: paths, or anything that `load_image` takes; videos are told by their suffix.
+
+    Raises:
+        MediaError: a source cannot be read, or is beyond the limits.
+    """
+    several = len(sources) > 1
+    return [_open(source, config, limits, several) for source in sources]
+
+
+def _open(source: Any, config: PLMConfig, limits: MediaLimits, several: bool) -> Medium:
+    if isinstance(source, str | os.PathLike) and Path(source).suffix.lower() in VIDEO_SUFFIXES:
+        return _video(source, config, limits)
+    pixels = load_image(source, limits=limits.images)
+    height, width = pixels.shape[:2]
+    most = limits.max_tiles or config.max_tiles
+    if several or most == 1:
+        tiles = tile_pixels(pixels, 1, config.tile, thumbnail=False)  # one squash
+    else:
+        tiles = tile_pixels(pixels, most, config.tile)
+    return Medium(tiles, (width, height))
+
+
+def _video(source: Any, config: PLMConfig, limits: MediaLimits) -> Medium:
+    clip = sample_seconds(
+        source, limits.max_frames or config.max_frames, start=limits.start, end=limits.end, limits=limits.videos
+    )
+    transform = from_config(PreprocessConfig(config.tile, interpolation="bicubic"))
+    frames = torch.stack([resize_pixels(frame, config.tile, config.tile, "bicubic") for frame in clip.frames])
+    return Medium(transform.normalize(frames), (clip.frames.shape[2], clip.frames.shape[1]), is_video=True)
