@@ -1,0 +1,92 @@
+"""A real, tiny PerceptionLM as the answerer."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from midsight.errors import CheckpointError, ConfigError, InputError, MediaError
+from midsight.evaluate.language.model import PLMAnswerer, is_video, open_answerer
+from midsight.plm import PLM
+from midsight.plm.chat import ask, chat_format
+from midsight.transforms.tiling import tile_image
+from midsight.video import plm_indices, sample_frames
+from tests.evaluate.language import tiny
+from tests.evaluate.language.benchmarks import picture, video
+
+
+@pytest.fixture(scope="module")
+def answerer(tmp_path_factory: pytest.TempPathFactory) -> PLMAnswerer:
+    return open_answerer(tiny.save(tmp_path_factory.mktemp("plm") / "tiny"), 12, "cpu")
+
+
+def by_hand(model: PLM, tiles: torch.Tensor, question: str, count: int) -> str:
+    """The answer without cache: all tokens anew at each step."""
+    assert model.tokenizer is not None
+    ids = ask(chat_format(model.tokenizer, model.config.image_token_id), question, [4 * len(tiles)])
+    start = len(ids)
+    with torch.inference_mode():
+        for _ in range(count):
+            following = int(model(torch.tensor([ids]), tiles[None])[0, -1].argmax())
+            if following in model.config.stop_token_ids:
+                break
+            ids = [*ids, following]
+    return model.tokenizer.decode(ids[start:]).strip()
+
+
+def test_a_picture_is_asked_about_in_tiles(answerer: PLMAnswerer, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", "teal", (100, 60))
+    tiles = tile_image(tmp_path / "a.png", 4, 56)
+    assert len(tiles) == 5
+    answer = answerer.answer([tmp_path / "a.png"], "What colour?")
+    assert answer == by_hand(answerer.model, tiles, "What colour?", 12)
+    assert answer
+    picture(tmp_path / "b.png", "orange", (100, 60))
+    assert answerer.answer([tmp_path / "b.png"], "What colour?") != answer
+    questions = ("What colour?", "7", "Name every animal that you see.", "Where is it?")
+    assert len({answerer.answer([tmp_path / "a.png"], question) for question in questions}) > 1
+
+
+def test_frames_of_a_video_and_several_pictures_are_squashed(answerer: PLMAnswerer, tmp_path: Path) -> None:
+    video(tmp_path / "v.mp4")
+    frames = sample_frames(tmp_path / "v.mp4", 40).frames[plm_indices(40, 6.0, 32)]
+    tiles = torch.cat([tile_image(frame, 1, 56, thumbnail=False) for frame in frames])
+    assert len(tiles) == 32  # one a second would be 7, so it is an even choice
+    answer = answerer.answer([tmp_path / "v.mp4"], "What happens?")
+    assert answer == by_hand(answerer.model, tiles, "What happens?", 12)
+    assert answerer.answer(list(frames), "What happens?") == answer
+
+
+def test_what_cannot_be_answered_is_said(answerer: PLMAnswerer, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    with pytest.raises(InputError, match="tokens with its 5 tiles or frames, but the model takes 1024"):
+        answerer.answer([tmp_path / "a.png"], "why " * 300)
+    with pytest.raises(InputError, match="needs a picture"):
+        answerer.answer([], "Why?")
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.raises(MediaError, match=r"a\.png"):
+        answerer.answer([tmp_path / "a.png"], "Why?")
+
+
+def test_an_answer_ends_where_the_context_does(answerer: PLMAnswerer, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    room = 1024 - len(ask(answerer._chat, "", [20]))
+    long = PLMAnswerer(answerer.model, 10_000).answer([tmp_path / "a.png"], "w" * (room - 3))
+    assert 0 < len(long.encode()) <= 9  # three tokens; a byte that is no text becomes three
+
+
+def test_a_model_needs_a_tokenizer_and_a_dtype_that_is_known(tmp_path: Path) -> None:
+    folder = tiny.save(tmp_path / "tiny")
+    with pytest.raises(ConfigError, match="dtype must be auto, fp32, bf16, got 'fp8'"):
+        open_answerer(folder, 12, "cpu", "fp8")
+    assert open_answerer(folder, 12, "cpu", "bf16").model.dtype is torch.bfloat16
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="has no tokenizer"):
+        open_answerer(folder, 12, "cpu")
+
+
+def test_videos_are_told_by_their_names() -> None:
+    assert is_video("a/b.MP4")
+    assert is_video(Path("c.webm"))
+    assert not is_video("a.png")
+    assert not is_video(b"a.mp4")
