@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from midsight.errors import CheckpointError, ConfigError, InputError, MediaError
-from midsight.evaluate.language.model import PLMAnswerer, is_video, open_answerer
+from midsight.evaluate.language.model import PLMAnswerer, open_answerer
 from midsight.plm import PLM
-from midsight.plm.chat import ask, chat_format
+from midsight.plm.chat import Chat, chat_format
 from midsight.transforms.tiling import tile_image
 from midsight.video import plm_indices, sample_frames
 from tests.evaluate.language import tiny
@@ -20,10 +20,16 @@ def answerer(tmp_path_factory: pytest.TempPathFactory) -> PLMAnswerer:
     return open_answerer(tiny.save(tmp_path_factory.mktemp("plm") / "tiny"), 12, "cpu")
 
 
+def prompt(chat: Chat, question: str, visual: int) -> list[int]:
+    """Ids up to where the answer begins."""
+    asked = chat.message("system", (chat.system,)) + chat.message("user", (visual, question))
+    return [*chat.begin, *asked, *chat.opening("assistant"), *chat.tokenizer.encode(chat.lead)]
+
+
 def by_hand(model: PLM, tiles: torch.Tensor, question: str, count: int) -> str:
     """The answer without cache: all tokens anew at each step."""
     assert model.tokenizer is not None
-    ids = ask(chat_format(model.tokenizer, model.config.image_token_id), question, [4 * len(tiles)])
+    ids = prompt(chat_format(model.tokenizer, model.config.image_token_id), question, 4 * len(tiles))
     start = len(ids)
     with torch.inference_mode():
         for _ in range(count):
@@ -59,7 +65,7 @@ def test_frames_of_a_video_and_several_pictures_are_squashed(answerer: PLMAnswer
 
 def test_what_cannot_be_answered_is_said(answerer: PLMAnswerer, tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    with pytest.raises(InputError, match="tokens with its 5 tiles or frames, but the model takes 1024"):
+    with pytest.raises(InputError, match="20 of them visual, and the language model reads 1024"):
         answerer.answer([tmp_path / "a.png"], "why " * 300)
     with pytest.raises(InputError, match="needs a picture"):
         answerer.answer([], "Why?")
@@ -70,7 +76,8 @@ def test_what_cannot_be_answered_is_said(answerer: PLMAnswerer, tmp_path: Path) 
 
 def test_an_answer_ends_where_the_context_does(answerer: PLMAnswerer, tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    room = 1024 - len(ask(answerer._chat, "", [20]))
+    chat = chat_format(answerer.model.tokenizer, answerer.model.config.image_token_id)
+    room = 1024 - len(prompt(chat, "", 20))
     long = PLMAnswerer(answerer.model, 10_000).answer([tmp_path / "a.png"], "w" * (room - 3))
     assert 0 < len(long.encode()) <= 9  # three tokens; a byte that is no text becomes three
 
@@ -84,9 +91,3 @@ def test_a_model_needs_a_tokenizer_and_a_dtype_that_is_known(tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match="has no tokenizer"):
         open_answerer(folder, 12, "cpu")
 
-
-def test_videos_are_told_by_their_names() -> None:
-    assert is_video("a/b.MP4")
-    assert is_video(Path("c.webm"))
-    assert not is_video("a.png")
-    assert not is_video(b"a.mp4")
