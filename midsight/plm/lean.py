@@ -130,8 +130,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, 
         q = q.unflatten(1, (-1, groups)).flatten(2, 3)  # B, K, H / K, D
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         return out.flatten(1)[:, None]
-    k, v = (part.repeat_interleave(groups, 1) if groups > 1 else part for part in (k, v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=groups > 1)
     return out.transpose(1, 2).flatten(2)
 
 
