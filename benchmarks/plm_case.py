@@ -44,7 +44,6 @@ def measure(folder: str, dtype: str, rounds: int) -> list[dict[str, Any]]:
     theirs, ours = load_theirs(folder, dtype), load_ours(folder, dtype)
     if dtype == "float32":
         share(ours, theirs)
-    found = []
     with torch.inference_mode():
         return [one(ours, theirs, tiles, rounds) for tiles in TILES]
 
