@@ -90,4 +90,3 @@ def test_a_model_needs_a_tokenizer_and_a_dtype_that_is_known(tmp_path: Path) -> 
     (folder / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match="has no tokenizer"):
         open_answerer(folder, 12, "cpu")
-
