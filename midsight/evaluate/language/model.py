@@ -1,85 +1,59 @@
-"""A PerceptionLM as an answerer: tiles of a picture, squashed frames of a video or of several pictures, greedy."""
+"""A PerceptionLM that is asked the questions of a benchmark."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from midsight.api.loading import fixed_threads, pick_device
-from midsight.errors import CheckpointError, ConfigError, InputError
-from midsight.images import load_image
+from midsight.errors import ConfigError
 from midsight.plm import PLM
-from midsight.plm.chat import ask, chat_format
+from midsight.plm.answer import AnswerConfig, Answerer, Page
 from midsight.threads import settle
-from midsight.transforms.tiling import tile_pixels
-from midsight.video import VIDEO_SUFFIXES, open_frames, plm_indices, probe
 
 DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class PLMAnswerer:
-    """Answers of a PLM, always the most likely tokens.
+    """Answers of a PLM; media that several questions in a row are about are read once.
 
     Attributes:
         model: the PLM.
-        max_new_tokens: longest answer.
+        config: how answers are made; may be changed between questions.
     """
 
-    def __init__(self, model: PLM, max_new_tokens: int = 256) -> None:
-        if model.tokenizer is None:
-            raise CheckpointError(
-                "the model has no tokenizer: expected tokenizer.json or tokenizer.model in its folder"
-            )
-        self.model, self.max_new_tokens = model, max_new_tokens
-        self._tokenizer = model.tokenizer
-        self._chat = chat_format(model.tokenizer, model.config.image_token_id)
+    def __init__(self, model: PLM, config: AnswerConfig = AnswerConfig()) -> None:  # noqa: B008 (frozen)
+        self.model, self.config = model, config
+        self._answerer = Answerer(model, config)
+        self._paths: list[str] | None = None  # of the page
+        self._page: Page | None = None
 
-    @torch.inference_mode()
     def answer(self, media: Sequence[Any], question: str) -> str:
-        """The answer to a question about one picture (tiled), several (squashed) or a video.
+        """The answer to a question about pictures or a video, without white space around it.
 
         Args:
-            media: paths of pictures or of a video, or pictures as `load_image` takes them.
+            media: paths, or pictures as `load_image` takes them.
 
         Raises:
             MediaError: a file cannot be read.
-            InputError: no media, or question and answer do not fit into the model.
+            InputError: the question does not fit into the model.
+            KeyboardInterrupt: Ctrl-C; half an answer is none here.
         """
-        tiles = self._tiles(media)  # n, 3, tile, tile
-        ids = ask(self._chat, question, [len(tiles) * self.model.config.tokens_per_tile])
-        room = self.model.config.context_length - len(ids)
-        if room < 1:
-            raise InputError(
-                f"the question has {len(ids)} tokens with its {len(tiles)} tiles or frames, but the model takes "
-                f"{self.model.config.context_length}"
-            )
-        device = self.model.device
-        new = self.model.generate(
-            torch.tensor([ids], device=device), tiles.to(device), max_new_tokens=min(room, self.max_new_tokens)
-        )
-        ends = set(self.model.config.stop_token_ids)
-        return self._tokenizer.decode([token for token in new[0].tolist() if token not in ends]).strip()
+        self._answerer.config = self.config
+        found = self._answerer.answer(question, self._read(media))
+        if found.why == "interrupted":
+            raise KeyboardInterrupt
+        return found.text.strip()
 
-    def _tiles(self, media: Sequence[Any]) -> Tensor:
-        config = self.model.config
-        if not media:
-            raise InputError("a question needs a picture or a video")
-        if len(media) == 1 and not is_video(media[0]):
-            return tile_pixels(load_image(media[0]), config.max_tiles, config.tile, config.max_tiles > 1)
-        squashed = [
-            tile_pixels(pixels, 1, config.tile, thumbnail=False)
-            for one in media
-            for pixels in (self._frames(Path(one)) if is_video(one) else [load_image(one)])
-        ]
-        return torch.cat(squashed)
-
-    def _frames(self, video: Path) -> Iterator[Any]:
-        info = probe(video)
-        chosen = set(plm_indices(info.frames, info.fps, self.model.config.max_frames))
-        with open_frames(video) as frames:
-            yield from (frame.pixels for frame in frames if frame.index in chosen)
+    def _read(self, media: Sequence[Any]) -> Page:
+        paths = [str(one) for one in media] if all(isinstance(one, str | os.PathLike) for one in media) else None
+        if self._page is None or paths is None or paths != self._paths:
+            self._paths, self._page = None, None  # the old one's memory goes first
+            self._page = self._answerer.read(media)
+            self._paths = paths
+        return self._page
 
 
 def open_answerer(
@@ -91,7 +65,7 @@ def open_answerer(
     revision: str | None = None,
     threads: int | None = None,
 ) -> PLMAnswerer:
-    """A PLM from a folder or a repository, ready to answer.
+    """A PLM from a folder or a repository, ready to answer with the most likely tokens.
 
     Args:
         source, revision: as `PLM.from_pretrained`.
@@ -108,9 +82,5 @@ def open_answerer(
         raise ConfigError(f"dtype must be {', '.join(DTYPES)}, got {dtype!r}")
     wanted = torch.float32 if dtype == "auto" and where.type == "cpu" else DTYPES[dtype]
     settle(fixed_threads(threads))
-    return PLMAnswerer(PLM.from_pretrained(source, dtype=wanted, device=where, revision=revision), max_new_tokens)
-
-
-def is_video(source: Any) -> bool:
-    """Whether a source is the path of a video, by its name."""
-    return isinstance(source, str | Path) and Path(source).suffix.lower() in VIDEO_SUFFIXES
+    model = PLM.from_pretrained(source, dtype=wanted, device=where, revision=revision)
+    return PLMAnswerer(model, AnswerConfig(max_new_tokens=max_new_tokens))
