@@ -126,9 +126,7 @@ def _open(
 ) -> "PLMAnswerer":
     with show.status(f"loading {model}"):
         from midsight.evaluate.language.model import open_answerer
-        from midsight.plm.model import import_transformers
 
-        import_transformers().utils.logging.disable_progress_bar()  # it would run through the lines here
         return open_answerer(model, task.prompt.max_new_tokens, device, dtype, revision=revision, threads=threads)
 
 

@@ -1,53 +1,59 @@
-"""A PerceptionLM as an answerer: tiles of a picture, squashed frames of a video or of several pictures, greedy."""
+"""A PerceptionLM that is asked the questions of a benchmark."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from midsight.api.loading import fixed_threads, pick_device
-from midsight.errors import ConfigError, InputError
+from midsight.errors import ConfigError
 from midsight.plm import PLM
-from midsight.plm.answer import Answerer
+from midsight.plm.answer import AnswerConfig, Answerer, Page
 from midsight.threads import settle
 
 DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class PLMAnswerer:
-    """Answers of a PLM, always the most likely tokens.
+    """Answers of a PLM; media that several questions in a row are about are read once.
 
     Attributes:
         model: the PLM.
-        max_new_tokens: longest answer.
-
-    Raises:
-        CheckpointError: the model has no tokenizer, or none with the marks of a chat.
+        config: how answers are made; may be changed between questions.
     """
 
-    def __init__(self, model: PLM, max_new_tokens: int = 256) -> None:
-        self.model, self.max_new_tokens = model, max_new_tokens
-        self._answerer = Answerer(model)
+    def __init__(self, model: PLM, config: AnswerConfig = AnswerConfig()) -> None:  # noqa: B008 (frozen)
+        self.model, self.config = model, config
+        self._answerer = Answerer(model, config)
+        self._paths: list[str] | None = None  # of the page
+        self._page: Page | None = None
 
     def answer(self, media: Sequence[Any], question: str) -> str:
-        """The answer to a question about one picture (tiled), several (squashed) or a video.
+        """The answer to a question about pictures or a video, without white space around it.
 
         Args:
-            media: paths of pictures or of a video, or pictures as `load_image` takes them.
+            media: paths, or pictures as `load_image` takes them.
 
         Raises:
             MediaError: a file cannot be read.
-            InputError: no media, or the prompt does not fit into the model.
+            InputError: the question does not fit into the model.
+            KeyboardInterrupt: Ctrl-C; half an answer is none here.
         """
-        if not media:
-            raise InputError("a question needs a picture or a video")
-        self._answerer.config = replace(self._answerer.config, max_new_tokens=self.max_new_tokens)
-        found = self._answerer.answer(question, media)
+        self._answerer.config = self.config
+        found = self._answerer.answer(question, self._read(media))
         if found.why == "interrupted":
-            raise KeyboardInterrupt  # half an answer must not be scored
+            raise KeyboardInterrupt
         return found.text.strip()
+
+    def _read(self, media: Sequence[Any]) -> Page:
+        paths = [str(one) for one in media] if all(isinstance(one, str | os.PathLike) for one in media) else None
+        if self._page is None or paths is None or paths != self._paths:
+            self._paths, self._page = None, None  # the old one's memory goes first
+            self._page = self._answerer.read(media)
+            self._paths = paths
+        return self._page
 
 
 def open_answerer(
@@ -59,7 +65,7 @@ def open_answerer(
     revision: str | None = None,
     threads: int | None = None,
 ) -> PLMAnswerer:
-    """A PLM from a folder or a repository, ready to answer.
+    """A PLM from a folder or a repository, ready to answer with the most likely tokens.
 
     Args:
         source, revision: as `PLM.from_pretrained`.
@@ -76,4 +82,5 @@ def open_answerer(
         raise ConfigError(f"dtype must be {', '.join(DTYPES)}, got {dtype!r}")
     wanted = torch.float32 if dtype == "auto" and where.type == "cpu" else DTYPES[dtype]
     settle(fixed_threads(threads))
-    return PLMAnswerer(PLM.from_pretrained(source, dtype=wanted, device=where, revision=revision), max_new_tokens)
+    model = PLM.from_pretrained(source, dtype=wanted, device=where, revision=revision)
+    return PLMAnswerer(model, AnswerConfig(max_new_tokens=max_new_tokens))

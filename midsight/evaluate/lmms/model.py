@@ -1,10 +1,11 @@
 """The model class for lmms-eval, on CPU or GPU. Only lmms-eval imports this module.
 
-Answers are greedy where a task's temperature is 0, which is the default, and lose a full stop at the end, as those of
-lmms-eval's own `plm`.
+Answers are greedy whatever a task's settings say, end where one of the task's `until` would stand, and lose a full stop
+at the end, as those of lmms-eval's own `plm`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lmms_eval.api.model import lmms
@@ -57,11 +58,11 @@ class MidsightPLM(lmms):  # type: ignore[misc]  # lmms-eval carries no types
 
     def _answer(self, context: str, settings: dict[str, Any], to_media: Any, number: int, task: str, split: str) -> str:
         media = flat(to_media(self.task_dict[task][split][number]))
-        self._answerer.max_new_tokens = int(settings.get("max_new_tokens", MAX_NEW_TOKENS))
-        answer = self._answerer.answer(media, context)
-        for stop in _texts(settings.get("until", ())):
-            answer = answer.split(stop)[0] if stop else answer
-        answer = tidy(answer)
+        until = settings.get("until") or ()
+        stop = tuple(text for text in ([until] if isinstance(until, str) else until) if text)
+        most = int(settings.get("max_new_tokens", MAX_NEW_TOKENS))
+        self._answerer.config = replace(self._answerer.config, max_new_tokens=most, stop=stop)
+        answer = tidy(self._answerer.answer(media, context))
         self.cache_hook.add_partial("generate_until", (context, settings), answer)
         return answer
 
@@ -71,7 +72,3 @@ def flat(media: Any) -> list[Any]:
     if isinstance(media, list | tuple):
         return [one for some in media for one in flat(some)]
     return [media.convert("RGB") if isinstance(media, Image.Image) else media]
-
-
-def _texts(value: str | Sequence[str]) -> Sequence[str]:
-    return [value] if isinstance(value, str) else value

@@ -17,6 +17,7 @@ from PIL import Image
 
 from midsight.evaluate.language.model import open_answerer
 from midsight.evaluate.language.tasks import tidy
+from midsight.plm.answer import AnswerConfig
 from tests.evaluate.language import tiny
 from tests.evaluate.language.benchmarks import as_lines, picture
 
@@ -139,7 +140,7 @@ def test_the_class_of_the_entry_point_answers_requests(tmp_path: Path) -> None:
     grey = [Image.open(tmp_path / name).convert("L").convert("RGB") for name in ("a.png", "b.png")]
     assert long == tidy(answerer.answer([grey[1]], "What?"))
     assert cut == long.split("-")[0]
-    answerer.max_new_tokens = 3
+    answerer.config = AnswerConfig(max_new_tokens=3)
     assert short == tidy(answerer.answer([grey[0]], "What?"))
     assert model.cached[0] == (("What?", {}), long)
     with pytest.raises(NotImplementedError):

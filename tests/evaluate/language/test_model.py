@@ -1,14 +1,17 @@
 """A real, tiny PerceptionLM as the answerer."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from midsight.errors import CheckpointError, ConfigError, InputError, MediaError
 from midsight.evaluate.language.model import PLMAnswerer, open_answerer
 from midsight.plm import PLM
-from midsight.plm.chat import Chat, chat_format
+from midsight.plm.chat import chat_format
 from midsight.transforms.tiling import tile_image
 from midsight.video import plm_indices, sample_frames
 from tests.evaluate.language import tiny
@@ -29,7 +32,9 @@ def prompt(chat: Chat, question: str, visual: int) -> list[int]:
 def by_hand(model: PLM, tiles: torch.Tensor, question: str, count: int) -> str:
     """The answer without cache: all tokens anew at each step."""
     assert model.tokenizer is not None
-    ids = prompt(chat_format(model.tokenizer, model.config.image_token_id), question, 4 * len(tiles))
+    chat = chat_format(model.tokenizer, model.config.image_token_id)
+    ids = [*chat.begin, *chat.message("system", (chat.system,)), *chat.message("user", (4 * len(tiles), question))]
+    ids += [*chat.opening("assistant"), *model.tokenizer.encode(chat.lead)]
     start = len(ids)
     with torch.inference_mode():
         for _ in range(count):
@@ -63,23 +68,44 @@ def test_frames_of_a_video_and_several_pictures_are_squashed(answerer: PLMAnswer
     assert answerer.answer(list(frames), "What happens?") == answer
 
 
+def test_media_of_questions_in_a_row_are_read_once(answerer: PLMAnswerer, tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", "teal", (100, 60))
+    picture(tmp_path / "b.png", "orange", (100, 60))
+    asked = [("a", "Which?"), ("a", "Where?"), ("b", "Which?"), ("a", "Which?")]
+    answers = [answerer.answer([tmp_path / f"{name}.png"], question) for name, question in asked]
+    fresh = [PLMAnswerer(answerer.model, answerer.config).answer([tmp_path / f"{n}.png"], q) for n, q in asked]
+    assert answers == fresh
+    (tmp_path / "a.png").write_bytes(b"broken")
+    assert answerer.answer([tmp_path / "a.png"], "Where?") == answers[1]  # from memory
+    answerer.answer([tmp_path / "b.png"], "Which?")
+    with pytest.raises(MediaError, match=r"a\.png"):
+        answerer.answer([tmp_path / "a.png"], "Where?")
+    assert answerer.answer([tmp_path / "b.png"], "Which?") == answers[2]
+
+
+def test_pictures_in_memory_are_never_taken_for_each_other(answerer: PLMAnswerer) -> None:
+    colours = [Image.new("RGB", (60, 60), colour) for colour in ("teal", "orange")]
+    first, second = (answerer.answer([image], "What colour?") for image in colours)
+    assert first != second
+
+
 def test_what_cannot_be_answered_is_said(answerer: PLMAnswerer, tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    with pytest.raises(InputError, match="20 of them visual, and the language model reads 1024"):
+    with pytest.raises(InputError, match="tokens, 20 of them visual, and the language model reads 1024"):
         answerer.answer([tmp_path / "a.png"], "why " * 300)
-    with pytest.raises(InputError, match="needs a picture"):
-        answerer.answer([], "Why?")
-    (tmp_path / "a.png").write_bytes(b"broken")
-    with pytest.raises(MediaError, match=r"a\.png"):
-        answerer.answer([tmp_path / "a.png"], "Why?")
 
 
-def test_an_answer_ends_where_the_context_does(answerer: PLMAnswerer, tmp_path: Path) -> None:
+def test_half_an_answer_is_none(answerer: PLMAnswerer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture(tmp_path / "a.png")
-    chat = chat_format(answerer.model.tokenizer, answerer.model.config.image_token_id)
-    room = 1024 - len(prompt(chat, "", 20))
-    long = PLMAnswerer(answerer.model, 10_000).answer([tmp_path / "a.png"], "w" * (room - 3))
-    assert 0 < len(long.encode()) <= 9  # three tokens; a byte that is no text becomes three
+    steps = answerer.model.decode
+
+    def stopped(*arguments: Any, **named: Any) -> Iterator[torch.Tensor]:
+        yield next(steps(*arguments, **named))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(answerer.model, "decode", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        answerer.answer([tmp_path / "a.png"], "Why?")
 
 
 def test_a_model_needs_a_tokenizer_and_a_dtype_that_is_known(tmp_path: Path) -> None:
