@@ -23,12 +23,6 @@ def answerer(tmp_path_factory: pytest.TempPathFactory) -> PLMAnswerer:
     return open_answerer(tiny.save(tmp_path_factory.mktemp("plm") / "tiny"), 12, "cpu")
 
 
-def prompt(chat: Chat, question: str, visual: int) -> list[int]:
-    """Ids up to where the answer begins."""
-    asked = chat.message("system", (chat.system,)) + chat.message("user", (visual, question))
-    return [*chat.begin, *asked, *chat.opening("assistant"), *chat.tokenizer.encode(chat.lead)]
-
-
 def by_hand(model: PLM, tiles: torch.Tensor, question: str, count: int) -> str:
     """The answer without cache: all tokens anew at each step."""
     assert model.tokenizer is not None
