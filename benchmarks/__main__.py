@@ -12,7 +12,20 @@ import subprocess  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 
-QUESTIONS = ("image", "text", "jpeg", "tokenizer", "folder", "startup", "video", "tracking", "trunk", "busy", "gpu")
+QUESTIONS = (
+    "image",
+    "text",
+    "jpeg",
+    "tokenizer",
+    "folder",
+    "startup",
+    "video",
+    "tracking",
+    "trunk",
+    "plm",
+    "busy",
+    "gpu",
+)
 
 
 def measure(name: str) -> None:

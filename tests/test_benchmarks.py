@@ -19,7 +19,20 @@ from midsight.configs import MODELS
 from midsight.video import probe
 
 FOLDER = Path(report.__file__).parent
-HELPERS = {"__init__", "__main__", "captions", "child", "common", "machine", "media", "names", "report", "twins"}
+HELPERS = {
+    "__init__",
+    "__main__",
+    "captions",
+    "child",
+    "common",
+    "machine",
+    "media",
+    "names",
+    "plm_case",
+    "plm_folders",
+    "report",
+    "twins",
+}
 
 
 def test_a_ratio_is_the_median_of_paired_rounds() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from midsight.errors import CheckpointError, InputError
 from midsight.plm.chat import Chat, chat_format
-from midsight.plm.decode import Sampling, step
+from midsight.plm.decode import Sampling, new_cache, rewind, step
 from midsight.plm.media import MediaLimits, Medium, open_media
 from midsight.plm.model import PLM
 from midsight.plm.spelling import Spelling
@@ -40,7 +40,7 @@ class Answer:
     """One answer."""
 
     text: str
-    why: Why  # it ended: by itself or a stop string, at max_new_tokens, or by Ctrl-C
+    why: Why  # it ended: by itself or a stop string, at max_new_tokens or the context's end, or by Ctrl-C
     prompt_tokens: int
     new_tokens: int
 
@@ -127,6 +127,8 @@ class Answerer:
     @torch.inference_mode()
     def answer_batch(self, asks: Sequence[Ask]) -> list[Answer]:
         """Answers of a batch, decoded together; prompts may have any numbers of tiles. Errors as `answer`."""
+        if not asks:
+            return []
         pages = [self.read(ask.media) for ask in asks]
         rests = [self._rest(ask.question, ask.history, page) for ask, page in zip(asks, pages, strict=True)]
         rows = [
@@ -135,9 +137,10 @@ class Answerer:
         ]
         embeds, mask = left_padded(rows)
         spellings = [Spelling(self.tokenizer, self.config.stop) for _ in asks]
+        most = [self._most(row.shape[1]) for row in rows]
         open_rows = set(range(len(asks)))
         ended: set[int] = set()
-        for tokens in self.model.decode(embeds, self.config.max_new_tokens, mask, self.config.sampling):
+        for tokens in self.model.decode(embeds, max(most), mask, self.config.sampling):
             for row, token in enumerate(tokens.tolist()):
                 if row not in open_rows:
                     continue
@@ -145,7 +148,7 @@ class Answerer:
                     ended.add(row)
                 else:
                     spellings[row].add(token)
-                if row in ended or spellings[row].stopped:
+                if row in ended or spellings[row].stopped or len(spellings[row].ids) == most[row]:
                     open_rows.discard(row)
             if not open_rows:
                 break
@@ -156,33 +159,33 @@ class Answerer:
 
     def _run(self, page: Page, rest: list[int], spelling: Spelling) -> bool:
         """Fills `spelling`; whether the answer ended before its length did."""
-        count = 0
         for token in self._tokens(page, rest):
-            count += 1
             spelling.add(token)
             if spelling.stopped:
                 return True
-        return count < self.config.max_new_tokens
+        return len(spelling.ids) < self._most(len(page.ids) + len(rest))
+
+    def _most(self, prompt_tokens: int) -> int:
+        """Most tokens of an answer: the context ends it, too."""
+        return min(self.config.max_new_tokens, self.model.config.context_length - prompt_tokens)
 
     @torch.inference_mode()
     def _tokens(self, page: Page, rest: list[int]) -> Iterator[int]:
         """Ids of an answer without the end token; the page's cache is as before afterwards."""
         if page.cache is None:
-            from transformers import DynamicCache
-
-            page.cache = DynamicCache()
-            step(self.model.language_model, {"inputs_embeds": self._embed_start(page)}, page.cache, None)
+            cache = new_cache(self.model.language_model)
+            step(self.model.language_model, {"inputs_embeds": self._embed_start(page)}, cache, None)
+            page.cache = cache
         try:
-            steps = self.model.decode(
-                self._embed(rest), self.config.max_new_tokens, sampling=self.config.sampling, cache=page.cache
-            )
+            most = self._most(len(page.ids) + len(rest))
+            steps = self.model.decode(self._embed(rest), most, sampling=self.config.sampling, cache=page.cache)
             for tokens in steps:
                 token = int(tokens[0])
                 if token in self.model.config.stop_token_ids:
                     return
                 yield token
         finally:
-            page.cache.crop(len(page.ids) - page.cache.get_seq_length())  # a negative number: so many go
+            rewind(page.cache, len(page.ids))
 
     def _rest(self, question: str, history: Sequence[Turn], page: Page) -> list[int]:
         """What follows the page in a prompt, up to where the answer begins."""

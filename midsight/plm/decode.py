@@ -1,4 +1,6 @@
-"""One token after the other: transformers' language model and cache, its own rules of sampling, our loop.
+"""One token after the other: transformers' language model, its own rules of sampling, our loop.
+
+Llamas go through `lean.py`, all others through transformers' own forward pass and cache.
 
 The loop yields ids as they come, so that answers can be streamed, cut at a text and interrupted; a batch goes on until
 each of its rows has ended.
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from midsight.errors import ConfigError
+from midsight.plm import lean
+from midsight.plm.lean import KVCache
 
 Chooser = Callable[[Tensor, Tensor], Tensor]  # ids so far (B, n), logits (B, V) -> ids (B,)
 
@@ -51,12 +55,10 @@ def decode(
         stop: ids that end a row.
         max_new_tokens: most steps.
         attention_mask: (B, cached + L), 0 at padding on the left; None where there is none.
-        cache: transformers' cache of what came before; it is added to.
+        cache: of what came before, from `new_cache`; it is added to.
     """
-    from transformers import DynamicCache
-
     choose = _chooser(sampling, embeds.device)
-    cache = DynamicCache() if cache is None else cache
+    cache = new_cache(language_model) if cache is None else cache
     ends = torch.tensor(list(stop), device=embeds.device)
     ended = torch.zeros(len(embeds), dtype=torch.bool, device=embeds.device)
     so_far = torch.empty(len(embeds), 0, dtype=torch.long, device=embeds.device)
@@ -75,8 +77,30 @@ def decode(
             mask = torch.cat((mask, mask.new_ones(len(mask), 1)), dim=1)
 
 
+def new_cache(language_model: nn.Module) -> Any:
+    """An empty cache of keys and values for this language model."""
+    if lean.supports(language_model):
+        return KVCache()
+    from transformers import DynamicCache
+
+    return DynamicCache()
+
+
+def rewind(cache: Any, length: int) -> None:
+    """Forget all but the first `length` tokens."""
+    if isinstance(cache, KVCache):
+        cache.length = min(cache.length, length)
+    elif (more := cache.get_seq_length() - length) > 0:
+        cache.crop(-more)  # a negative number: so many go
+
+
 def step(language_model: nn.Module, given: dict[str, Tensor], cache: Any, mask: Tensor | None) -> Tensor:
     """Logits (B, V) behind the last of the given tokens, which enter the cache."""
+    if isinstance(cache, KVCache):
+        embeds = given.get("inputs_embeds")
+        if embeds is None:
+            embeds = cast(Any, language_model).model.embed_tokens(given["input_ids"])
+        return lean.step(language_model, embeds, cache, mask)
     options: dict[str, Any] = {}
     if mask is not None:
         places = mask.cumsum(1) - 1

@@ -107,11 +107,13 @@ def fits_transformers(parts: Parts) -> bool:
 
 
 def take_apart(model: PLM) -> Parts:
-    """The model's configuration and weights; a tied output table is left out."""
+    """The model's configuration and weights; a tied output table is left out, and the tower has one dtype."""
+    stored = model.vision_model.conv1.weight.dtype  # norms may be in float32 for inference
+    tower = {key: value.to(stored) for key, value in model.vision_model.state_dict().items()}
     language_model = dict(model.language_model.state_dict())
     if model.config.tie_word_embeddings:
         language_model.pop("lm_head.weight", None)
-    return Parts(model.config, model.vision_model.state_dict(), model.vision_projector.state_dict(), language_model)
+    return Parts(model.config, tower, model.vision_projector.state_dict(), language_model)
 
 
 def _language_model(config: PLMConfig, weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> torch.nn.Module:

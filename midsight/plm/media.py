@@ -44,7 +44,7 @@ class MediaLimits:
     videos: VideoLimits = VideoLimits()
 
     def __post_init__(self) -> None:
-        if (self.max_tiles or 1) < 1 or (self.max_frames or 1) < 1:
+        if any(most is not None and most < 1 for most in (self.max_tiles, self.max_frames)):
             raise InputError("max_tiles and max_frames must be at least 1")
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise InputError(f"end ({self.end:g} s) must be after start ({self.start:g} s)")

@@ -49,10 +49,12 @@ class Spelling:
 
     def _held_back(self) -> int:
         """Characters at the end that may still become another character, or a stop string."""
-        held = len(self._text) - len(self._text.rstrip(UNFINISHED))
-        for text in self.stop:
-            for length in range(min(len(text) - 1, len(self._text)), 0, -1):
-                if self._text.endswith(text[:length]):
-                    held = max(held, length)
-                    break
-        return held
+        body = self._text.rstrip(UNFINISHED)
+        return max(len(self._text) - len(body) + self._begun(body), self._begun(self._text))
+
+    def _begun(self, text: str) -> int:
+        """Most characters at the end of `text` with which a stop string begins."""
+        lengths = (
+            length for stop in self.stop for length in range(1, len(stop)) if text.endswith(stop[:length])
+        )  # fmt: skip
+        return max(lengths, default=0)

@@ -19,6 +19,22 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "make default-model   # or: python -m midsight.train.embedded --out FOLDER --device cuda",
     ),
     (
+        "language_evaluation.md",
+        "not run",
+        "midsight plm evaluate docvqa --data DocVQA --model facebook/Perception-LM-1B -o report",
+    ),
+    (
+        "language_evaluation.md",
+        "not run",
+        "lmms-eval --model midsight_plm --model_args pretrained=facebook/Perception-LM-1B,device=cpu "
+        "--tasks docvqa_val --limit 8",
+    ),
+    (
+        "language_evaluation.md",
+        "not run",
+        "MIDSIGHT_LMMS_EVAL=/tmp/lmms-eval python -m pytest tests/evaluate/language/test_lmms.py",
+    ),
+    (
         "open_vocabulary.md",
         "not run",
         "python -m midsight.evaluate.open_vocabulary --scenes runs/spatial/test --packages runs/embedded/data",

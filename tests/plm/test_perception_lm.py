@@ -91,7 +91,8 @@ def test_other_language_models(tmp_path: Path) -> None:
 def test_weights_keep_their_dtype_or_get_another(one: Made, tmp_path: Path) -> None:
     assert PLM.from_pretrained(one.folder).dtype is torch.float32
     half = PLM.from_pretrained(one.folder, dtype=torch.bfloat16)
-    assert {p.dtype for p in half.parameters()} == {torch.bfloat16}
+    norms = ("vision_model.ln_", ".ln_1.", ".ln_2.")  # the tower's compute in float32
+    assert {p.dtype for name, p in half.named_parameters() if not any(n in name for n in norms)} == {torch.bfloat16}
     half.save_pretrained(tmp_path / "half")
     assert PLM.from_pretrained(tmp_path / "half").dtype is torch.bfloat16
 
