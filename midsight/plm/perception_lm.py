@@ -17,6 +17,7 @@ from midsight.errors import CheckpointError
 from midsight.plm.parts import Parts, plm_config, tower_config
 
 MODEL_TYPE = "perception_lm"
+IMAGE, VIDEO = 128002, 128003  # the published tokens
 OURS = "midsight"  # key of config.json, which transformers passes over
 LANGUAGE = "model.language_model."
 PROJECTOR = "model.multi_modal_projector."
@@ -56,13 +57,14 @@ def read(folder: Path, config: Mapping[str, Any]) -> Parts:
     tower = tower_from_timm(vision)
     if bool(config.get("vision_use_cls_token", True)) != tower.use_cls_token:
         raise CheckpointError("config.json: vision_use_cls_token is not what the tower has")
+    image, video = int(config.get("image_token_id", IMAGE)), config.get("video_token_id", VIDEO)
     read_config = plm_config(
         dict(
             vision=tower,
             text={"model_type": "llama", **text},
             projector_pooling_ratio=int(config.get("projector_pooling_ratio", 1)),
-            image_token_id=int(config.get("image_token_id", 128002)),
-            video_token_id=config.get("video_token_id", 128003),
+            image_token_id=image,
+            video_token_id=None if video == image else video,
             stop_token_ids=_stop_tokens(folder, text),
             tie_word_embeddings=_tied(config, text, tensors),
             **_limits(folder),
@@ -94,7 +96,7 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
         vision_use_cls_token=config.vision.use_cls_token,
         projector_pooling_ratio=config.projector_pooling_ratio,
         image_token_id=config.image_token_id,
-        video_token_id=config.image_token_id + 1 if config.video_token_id is None else config.video_token_id,
+        video_token_id=_video_token(config),
         tie_word_embeddings=config.tie_word_embeddings,
     )
     generation = dict(eos_token_id=list(config.stop_token_ids), do_sample=False)
@@ -111,6 +113,14 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
     )
     settings[OURS] = {**config.metadata, "max_frames": config.max_frames}
     return {"config.json": settings, "generation_config.json": generation, "preprocessor_config.json": processor}
+
+
+def _video_token(config: Any) -> int:
+    """Frames that stand at image tokens: the published models have a free token behind; for others it is the same one,
+    for the next may be a word."""
+    if config.video_token_id is not None:
+        return int(config.video_token_id)
+    return VIDEO if config.image_token_id == IMAGE else int(config.image_token_id)
 
 
 def tower_from_timm(vision: Mapping[str, Any]) -> PEConfig:

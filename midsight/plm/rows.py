@@ -96,7 +96,7 @@ class RowReader:
         try:
             return open_media(paths, self.config, limits, boxes)
         except MediaError as error:
-            reason = "too many pixels" if "Limits.max_pixels" in str(error) else "unreadable media"
+            reason = "beyond the limits" if "Limits" in str(error) else "unreadable media"
             raise BadSample(reason, f"{key}: {error}") from error
         except MidsightError as error:  # a part of a video that is not there
             raise BadSample("malformed row", f"{key}: {error}") from error

@@ -137,7 +137,7 @@ class LangRunConfig:
     log_every: int = 10  # steps
     save_every: int = 500
     keep: int = 2  # checkpoints
-    grace_seconds: float = 15.0
+    grace_seconds: float = 60.0  # a step takes longer than in other runs
     keep_tower: bool = False  # also write the tower alone, as a PE that `midsight.load` opens
     save_dtype: Literal["fp32", "bf16"] = "fp32"  # of the weights that are written at the end
 

@@ -1,16 +1,19 @@
 """A PLM out of parts: whose token becomes the image token, where nothing grows and where something must."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from midsight import pe
 from midsight.configs import PEConfig
 from midsight.errors import CheckpointError
 from midsight.plm import PLM
 from midsight.plm.assemble import join, open_language, with_image_token
 from midsight.plm.tokenizer import JsonTokenizer
+from tests import peers
 from tests.train import lang
 
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -78,12 +81,31 @@ def test_any_decoder_and_any_patch_come_back_from_a_folder(tmp_path: Path, kind:
         torch.testing.assert_close(again(ids, pixels), model(ids, pixels), rtol=1e-4, atol=1e-5)
 
 
-def _joined(found: Any) -> PLM:
-    from midsight import pe
-    from tests import peers
+def _joined(found: Any, vision: PEConfig = TOWER) -> PLM:
+    tower = peers.randomize(pe.VisionTransformer(vision), seed=3)
+    return join(found, vision, tower.state_dict(), 1, 2, 4)
 
-    tower = peers.randomize(pe.VisionTransformer(TOWER), seed=3)
-    return join(found, TOWER, tower.state_dict(), 1, 2, 4)
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_transformers_computes_the_same_of_what_is_saved(tmp_path: Path, kind: str) -> None:
+    """Patches of 14 pixels fit its PerceptionLM, whatever decoder of Llama's names; every word is free for texts."""
+    from transformers import PerceptionLMForConditionalGeneration
+
+    found = open_language(lang.language(tmp_path / "language", model_type=kind))
+    model = _joined(found, replace(TOWER, patch_size=14, image_size=28)).eval()
+    model.save_pretrained(tmp_path / "plm")
+    theirs = PerceptionLMForConditionalGeneration.from_pretrained(tmp_path / "plm").eval()
+    again = PLM.from_pretrained(tmp_path / "plm")
+    image = found.image_token_id
+    ids = torch.tensor([[5, *[image] * 4, image - 1, *range(20, 60)]])
+    pixels = torch.randn(1, 1, 3, 28, 28)
+    expected = model(ids, pixels)
+    torch.testing.assert_close(theirs(input_ids=ids, pixel_values=pixels).logits, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(again(ids, pixels), expected, rtol=1e-4, atol=1e-4)
+    every = torch.arange(found.text["vocab_size"])
+    assert torch.isfinite(again(every[every != image][None])).all()
+    assert again.config.video_token_id is None
 
 
 def test_a_fresh_projector_is_drawn_as_published(tmp_path: Path) -> None:

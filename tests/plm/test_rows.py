@@ -1,5 +1,7 @@
 """Rows of training files: every kind of medium, boxes, and each way in which a row can be unusable."""
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +117,16 @@ def test_each_unusable_row_has_its_reason(reader: RowReader, root: Path, record:
     assert found.value.reason == reason
 
 
-def test_a_picture_of_too_many_pixels_is_left_out(reader: RowReader, root: Path) -> None:
+def test_pictures_of_too_many_pixels_are_left_out(reader: RowReader, root: Path) -> None:
+    """By our own limit, and a bomb, which says that it has 900 million of them."""
     strict = RowReader(reader.config, reader.tokenizer, 200, limits=MediaLimits(images=Limits(max_pixels=100)))
-    with pytest.raises(BadSample, match="pixels") as found:
-        strict.read("k", question("a", "b", image="small.png"), root)
-    assert found.value.reason == "too many pixels"
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (root / "bomb.png").write_bytes(bomb + (root / "small.png").read_bytes()[33:])
+    for given, name in ((strict, "small.png"), (reader, "bomb.png")):
+        with pytest.raises(BadSample, match="pixels") as found:
+            given.read("k", question("a", "b", image=name), root)
+        assert found.value.reason == "beyond the limits"
 
 
 def test_unusable_rows_are_counted_and_passed_over(reader: RowReader, root: Path) -> None:

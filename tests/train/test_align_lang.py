@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import midsight
+from midsight import pe
 from midsight.checkpoints import load_pretrained
 from midsight.data.samples import UnusableError
 from midsight.errors import CheckpointError, ConfigError, InputError, LayerError, TrainingError
@@ -270,6 +271,18 @@ def test_bf16_and_recomputed_blocks_give_nearly_the_same(rows: Path, start: str,
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     assert losses[2] == pytest.approx(losses[0], rel=0.05)
     assert losses[2] != losses[0]
+
+
+@torch.no_grad()
+def test_a_tower_begins_as_its_start_up_to_the_layer_at_another_size(parts: dict[str, str]) -> None:
+    """Positions resampled once are those that the start's own tower makes for pictures of that size."""
+    model = lang_parts.start_plm(lang.recipe("x", **parts, tower__layer=-2, tower__train="frozen"))
+    found = load_pretrained(parts["tower__start"])
+    plain = pe.CLIP(lang.CORE, lang.TEXT)
+    plain.load_state_dict(found.state_dict)
+    pixels = torch.rand(2, 3, 56, 56) * 2 - 1
+    expected = plain.visual.eval().forward_features(pixels, layer_idx=2)
+    torch.testing.assert_close(model.vision_model.eval().forward_features(pixels, norm=True), expected)
 
 
 def test_layer_scale_begins_where_there_was_none_and_stays_where_it_was(parts: dict[str, str], start: str) -> None:
