@@ -44,6 +44,16 @@ def ask(w: Vocabulary, record: Record, sheet: Sheet, most: int) -> list[Asked]:
     ]
 
 
+def words_in(sheet: Sheet, box: Box) -> list[str]:
+    """The words whose middle lies in the box."""
+    found = []
+    for word in sheet.words:
+        x, y = (word.box[0] + word.box[2]) / 2, (word.box[1] + word.box[3]) / 2
+        if box[0] <= x <= box[2] and box[1] <= y <= box[3]:
+            found.append(word.text)
+    return found
+
+
 def _mixed(w: Vocabulary, questions: Sequence[Question], most: int) -> list[Question]:
     """One of each kind in turn, in random order, until there are enough."""
     kinds: dict[str, list[Question]] = {}
@@ -67,7 +77,12 @@ def _from_places(w: Vocabulary, record: Record, sheet: Sheet) -> Iterator[Questi
             box = format_box(union(sheet.places[name]), width, height)
             wordings = [f"Where is {called}?", f"Give the box of {called}.", f"Locate {called} on the page."]
             yield asked(w, wordings, (box,), "locate", (name,))
-    short = [n for n, text in record.fields.items() if len(text) <= _LONGEST_READ and len(sheet.places.get(n, ())) == 1]
+    short = [
+        name
+        for name, text in record.fields.items()
+        if len(text) <= _LONGEST_READ and len(sheet.places.get(name, ())) == 1
+        if words_in(sheet, sheet.places[name][0]) == text.split()
+    ]
     for name in w.some(short, 2):
         box = format_box(sheet.places[name][0], width, height)
         wordings = [f"What is written in the box {box}?", f"Read the text at {box}."]

@@ -146,7 +146,8 @@ class Maker:
     def _set(self, w: Vocabulary, record: Record, kind: Kind, layout: str, fonts: Fonts) -> Sheet:
         """Typeset, at a scale that makes the smallest text large enough."""
         shown_icons = record.data.get("icons", ())
-        style = draw_style(w, LAYOUTS[kind][layout], fonts, self.stock.icons, shown_icons)
+        room = self.config.max_side * SMALLEST / self.config.min_text
+        style = draw_style(w, LAYOUTS[kind][layout], fonts, self.stock.icons, shown_icons, room)
         document = {"layout": layout, "fields": dict(record.fields), "data": dict(record.data), "style": style}
         pdf = self._typesetter.compile(kind, document)
         longer = max(page_size(pdf))

@@ -78,8 +78,8 @@ def plot(w: Vocabulary, record: Record, layout: str, fonts: Fonts, sides: tuple[
     artists.draw(chart)
     canvas.draw()
     artists.turn_crowded_labels(canvas)
-    words, places = _read(canvas, artists, height)
-    check_words([word for word in words if " " not in word.text], width, height)
+    words, straight, places = _read(canvas, artists, height)
+    check_words(straight, width, height)
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # H, W, 3
     return Sheet(pixels, tuple(words), places)
 
@@ -275,43 +275,48 @@ class _Artists:
         canvas.draw()
 
 
-def _read(canvas: FigureCanvasAgg, artists: _Artists, height: int) -> tuple[list[Word], dict[str, tuple[Box, ...]]]:
-    """Words of every text that is shown, and the places of fields; y downwards."""
+def _read(
+    canvas: FigureCanvasAgg, artists: _Artists, height: int
+) -> tuple[list[Word], list[Word], dict[str, tuple[Box, ...]]]:
+    """Words of every text that is shown, those that do not stand aslant, and the places of fields; y downwards.
+
+    Raises:
+        UnfitError: a text leaves the picture.
+    """
     words: list[Word] = []
+    straight: list[Word] = []  # boxes of what stands aslant overlap though the letters do not touch
     places: dict[str, tuple[Box, ...]] = {}
     for text in (*artists.texts.values(), *artists.ticks):
-        words += _words_of(canvas, text, height)
+        found = list(_words_of(canvas, text, height))
+        words += found
+        if text.get_rotation() % 90 == 0:
+            straight += found
+        elif any(word.box[0] < 0 or word.box[3] > height for word in found):
+            raise UnfitError(f"{text.get_text()!r} leaves the picture")
     for name, text in artists.texts.items():
         places[name] = (_box(text.get_window_extent(canvas.get_renderer()).extents, height),)
     radius = max(3.0, artists.em * 0.35)
     for name, mark in artists.marks.items():
         if isinstance(mark, tuple):
-            x, y = artists.axes.transData.transform(mark)
+            x, y = (float(v) for v in artists.axes.transData.transform(mark))
             places[name] = ((x - radius, height - y - radius, x + radius, height - y + radius),)
         else:
             places[name] = (_box(mark.get_window_extent(canvas.get_renderer()).extents, height),)
-    _check_slices(artists, words)
-    return words, places
-
-
-def _check_slices(artists: _Artists, words: Sequence[Word]) -> None:
-    """Aslant labels are boxes that overlap without touching; everything else is judged by `check_words`."""
-    turned = [t for t in artists.texts.values() if t.get_rotation() % 90]
-    canvas_height = artists.axes.figure.bbox.height
-    if any(t.get_window_extent().y0 < 0 or t.get_window_extent().x0 < 0 for t in turned) or canvas_height < 1:
-        raise UnfitError("an aslant label leaves the picture")
+    return words, straight, places
 
 
 def _words_of(canvas: FigureCanvasAgg, text: Text, height: int) -> Iterator[Word]:
-    """Words of one text: exact along the line by the widths of what precedes them, as tall as the line."""
+    """Words of one text: exact along the line by the widths of what precedes them, as tall as the line.
+
+    A text that stands aslant is one word.
+    """
     shown = text.get_text()
     if not shown or not text.get_visible():
         return
     box = _box(text.get_window_extent(canvas.get_renderer()).extents, height)
     angle = text.get_rotation() % 360
     if angle not in (0, 90) or len(shown.split()) == 1:
-        if angle in (0, 90):
-            yield Word(shown.strip(), box)
+        yield Word(shown.strip(), box)
         return
     whole = _width(canvas, text, shown)
     position = 0

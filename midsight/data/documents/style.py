@@ -10,6 +10,7 @@ from midsight.data.documents.layouts import Shape
 from midsight.data.documents.vocabulary import Vocabulary
 
 SMALLEST = 0.85  # of the text size: no layout sets anything smaller
+_TIGHT = 0.6  # of what a kind usually holds
 _ACCENTS = (
     "#1f4e79", "#7a1f2b", "#1d6b3c", "#5b2a86", "#8a4b08", "#00606b", "#333333", "#a3123f", "#2c3e50", "#4a5d23",
     "#1a56c4", "#b03a1e", "#006d5b", "#6b3fa0",
@@ -47,20 +48,28 @@ def choose_fonts(w: Vocabulary, families: Sequence[Family], mono: bool = False, 
 
 
 def draw_style(
-    w: Vocabulary, shape: Shape, fonts: Fonts, icons: Mapping[str, str], shown_icons: Sequence[str]
+    w: Vocabulary, shape: Shape, fonts: Fonts, icons: Mapping[str, str], shown_icons: Sequence[str], room: float
 ) -> dict[str, Any]:
-    """Everything that a layout reads under `style`; lengths in points."""
+    """Everything that a layout reads under `style`; lengths in points.
+
+    Args:
+        room: the page's longer side at most, in ems of its text. Where little fits, pages are wide, dense and no longer
+            than what is on them.
+    """
+    tight = w.amount < _TIGHT
     accent = w.pick(_ACCENTS)
-    shrink = max(0.62, w.amount**0.5)
-    width = round(w.between(*shape.width) * shrink)
     size = round(float(w.rng.uniform(*shape.size)), 1)
-    tall = None if shape.tall is None or w.chance(0.4) else float(w.rng.uniform(*shape.tall))
+    width = float(shape.width[1] if tight else w.between(*shape.width) * w.amount**0.5)
+    width = round(min(width, room * size * 0.98))
+    tall = None if shape.tall is None or tight or w.chance(0.4) else float(w.rng.uniform(*shape.tall))
     height = None if tall is None else round(width * tall)
+    margin = round(width * (0.04 if tight else float(w.rng.uniform(0.04, 0.1))))
+    leading = round(float(w.rng.uniform(0.5, 0.6 if tight else 0.85)), 2)
     paper = w.pick(_PAPERS)
     drawn = [coloured(icons, name, accent) for name in shown_icons] if all(n in icons for n in shown_icons) else []
     return {
-        "width": width, "height": height, "margin": round(width * float(w.rng.uniform(0.04, 0.1))), "size": size,
-        "leading": round(float(w.rng.uniform(0.5, 0.85)), 2), "font": fonts.body.name, "head": fonts.head.name,
+        "width": width, "height": height, "margin": margin, "size": size,
+        "leading": leading, "font": fonts.body.name, "head": fonts.head.name,
         "hand": fonts.hand.name, "accent": accent, "soft": _tint(accent, w.pick((0.86, 0.9, 0.93))),
         "ink": w.pick(_INKS),
         "paper": paper, "pen": w.pick(_PENS), "icons": drawn, "r": [round(float(x), 4) for x in w.rng.random(8)],

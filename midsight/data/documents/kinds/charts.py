@@ -64,7 +64,8 @@ def draw(w: Vocabulary, layout: str) -> Record:
         return _pie(w, title, categories)
     step, top = _axis(high if kind != "stacked_bar" else high * number)
     labelled = kind == "stacked_bar" or (kind != "lines" and w.chance(0.55))
-    values = tuple(_values(w, len(categories), high, step, labelled) for _ in series)
+    least = 0.3 if kind == "stacked_bar" else 0.08  # a part must hold its number
+    values = tuple(_values(w, len(categories), high, step, labelled, least) for _ in series)
     colours = tuple(w.some(list(COLOURS)[:6], number))
     chart = Chart(kind, unit, categories, series, values, colours, labelled, step, top)
     return _record(w, title, chart)
@@ -88,10 +89,10 @@ def _axis(high: float) -> tuple[float, float]:
     raise AssertionError(f"no axis for {high}")
 
 
-def _values(w: Vocabulary, count: int, high: float, step: float, labelled: bool) -> tuple[float, ...]:
+def _values(w: Vocabulary, count: int, high: float, step: float, labelled: bool, least: float) -> tuple[float, ...]:
     """Printed values are any whole number; others are on the grid or half way, where half a step is whole or a half."""
     if labelled:
-        return tuple(float(w.between(max(1, round(high * 0.08)), round(high))) for _ in range(count))
+        return tuple(float(w.between(max(1, round(high * least)), round(high))) for _ in range(count))
     half = step / 2
     return tuple(half * w.between(1, int(high / half)) for _ in range(count))
 
