@@ -10,6 +10,8 @@ from midsight.data.documents.sheet import Sheet, union
 from midsight.data.documents.vocabulary import Vocabulary
 
 _LONGEST_READ = 60  # letters of a field that is asked for by its box
+_OFTEN = ("lookup", "amount", "extreme")  # two at a time: what most public questions ask for
+_RARER = ("read_box", "locate", "next_line", "count")  # every page has them: asked of each other page
 _LONGEST_PAGE = 30  # words of a page that is asked for whole
 
 
@@ -55,15 +57,19 @@ def words_in(sheet: Sheet, box: Box) -> list[str]:
 
 
 def _mixed(w: Vocabulary, questions: Sequence[Question], most: int) -> list[Question]:
-    """One of each kind in turn, in random order, until there are enough."""
+    """One of each kind in turn, in random order, until there are enough; the kinds that every page has come last."""
     kinds: dict[str, list[Question]] = {}
     for question in w.some(questions, len(questions)):
         kinds.setdefault(question.kind, []).append(question)
     order = w.some(list(kinds), len(kinds))
+    later = [kind for kind in order if kind in _RARER and w.chance(0.5)]
+    order = [kind for kind in order if kind not in later] + later
     chosen: list[Question] = []
     while order and len(chosen) < most:
         for kind in list(order):
-            chosen.append(kinds[kind].pop())
+            count = 2 if kind in _OFTEN else 1
+            chosen += kinds[kind][:count]
+            kinds[kind] = kinds[kind][count:]
             if not kinds[kind]:
                 order.remove(kind)
     chosen = chosen[:most]

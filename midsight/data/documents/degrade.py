@@ -63,7 +63,7 @@ def encode(degraded: Degraded) -> tuple[bytes, str]:
     file = io.BytesIO()
     image = Image.fromarray(degraded.sheet.pixels)
     if degraded.quality is None:
-        image.save(file, "PNG")
+        image.save(file, "PNG", compress_level=3)  # twice as fast as the default, and little larger
         return file.getvalue(), "png"
     image.save(file, "JPEG", quality=degraded.quality)
     return file.getvalue(), "jpg"

@@ -39,10 +39,10 @@ def test_boxes_follow_what_is_done_to_the_picture(seed: int) -> None:
 
 
 def test_some_are_turned_and_the_share_of_clean_ones_holds() -> None:
-    done = [degrade(_sheet(), np.random.default_rng(seed), clean_share=0.4) for seed in range(200)]
-    assert 50 < sum(not d.steps for d in done) < 110
+    done = [degrade(_sheet(), np.random.default_rng(seed), clean_share=0.4) for seed in range(100)]
+    assert 25 < sum(not d.steps for d in done) < 55
     for step in ("tint", "contrast", "shade", "turn", "blur", "noise", "jpeg"):
-        assert sum(step in d.steps for d in done) > 10
+        assert sum(step in d.steps for d in done) > 5
     clean = next(d for d in done if not d.steps)
     np.testing.assert_array_equal(clean.sheet.pixels, _sheet().pixels)
 
