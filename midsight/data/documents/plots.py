@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 
 from midsight.data.documents.kinds.charts import COLOURS, Chart
@@ -161,6 +162,7 @@ class _Artists:
                         self.fields[f"value.{s}.{n}"], (n, value), (0, self.em * (0.45 if up else -0.45)),
                         textcoords="offset pixels", ha="center", va="bottom" if up else "top",
                         fontproperties=self.plain, color=self.look.ink,
+                        path_effects=[withStroke(linewidth=self.em * 0.3, foreground=self.look.panel)],  # over the line
                     )  # fmt: skip
         self.axes.set_xlim(-0.4, len(chart.categories) - 0.6)
         self._name_categories(chart, False)
