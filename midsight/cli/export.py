@@ -11,6 +11,7 @@ from midsight.errors import InputError
 
 if TYPE_CHECKING:
     from midsight.export import Exported
+    from midsight.export.agree import Agreement
 
 
 def export(
@@ -75,8 +76,10 @@ def export(
         for one in done:
             show.json_line(asdict(one) | {"path": str(one.path)})
         return
-    columns = ("file", "input", "output", "max error", "relative", "cosine", "same")[: 6 if head is None else 7]
-    show.table(columns, [row[: len(columns)] for one in done for row in _rows(one)], right=columns[3:])
+    rows = [row for one in done for row in _rows(one)]
+    columns = ("file", "input", "output", "max error", "relative", "cosine", "same")
+    columns = columns if any(row[-1] for row in rows) else columns[:-1]
+    show.table(columns, [row[: len(columns)] for row in rows], right=columns[3:])
     for one in done:
         show.note(f"wrote {one.path}: {one.latency.milliseconds:.3g} ms for {_shape(one.latency.input)}, {one.latency}")
 
@@ -90,10 +93,16 @@ def _rows(one: "Exported") -> list[tuple[str, ...]]:
             f"{found.max_error:.1e}",
             f"{found.relative_error:.1e}",
             f"{found.cosine:.7f}",
-            "" if found.same is None else f"{found.same:.2%}",
+            _same(found),
         )
         for found in one.agreements
     ]
+
+
+def _same(found: "Agreement") -> str:
+    if found.pairs == 0:
+        return "nothing found"
+    return "" if found.same is None else f"{found.same:.2%}" + (f" of {found.pairs}" if found.pairs else "")
 
 
 def _shape(sizes: tuple[int, ...]) -> str:

@@ -25,6 +25,7 @@ class Agreement:
     relative_error: float  # worst vector
     cosine: float  # worst vector
     same: float | None = None  # share of pixels with the same class, or of detections that are found again
+    pairs: int | None = None  # of detections, which the errors are of
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def compare_detections(
         scale = max(shape[-2:]) if name == "boxes_xyxy" else 1
         error = float(abs(a - b).max(initial=0))
         cosine = float((a * b).sum() / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-300)) if a.any() else 1.0
-        agreements.append(Agreement(shape, name, error, error / scale, cosine, same))
+        agreements.append(Agreement(shape, name, error, error / scale, cosine, same, len(first[0])))
     return agreements
 
 

@@ -17,7 +17,7 @@ from midsight.export.card import Card, gist
 from midsight.export.config import SUFFIXES, ExportConfig, Format
 from midsight.export.heads import HeadSize, head_part
 from midsight.export.runner import Runner
-from midsight.export.samples import inputs_for
+from midsight.export.samples import inputs_for, most_first
 from midsight.export.towers import Part, parts_of
 from midsight.export.write import write
 from midsight.files import content_hash
@@ -115,6 +115,8 @@ def _export_part(part: Part, folder: Path, to: Format, config: ExportConfig) -> 
     except Exception as error:  # each program has errors of its own
         raise ExportError(f"{path.name}: cannot be opened again ({gist(error)}); take another format") from error
     inputs = inputs_for(part.card, config.batches)
+    if part.card.gives == "detections":
+        inputs = most_first(part, inputs)
     agreements = check(part, runner, inputs, config, path.name)
     return Exported(path, part.card, agreements, latency(part, runner, inputs[0], config))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from midsight.configs import PreprocessConfig
 from midsight.export.card import Card
+from midsight.export.towers import Part
 from midsight.images import load_image
 from midsight.transforms import get_text_tokenizer
 from midsight.transforms.image import from_config, resize_pixels
@@ -48,6 +49,14 @@ def _pictures(preprocess: PreprocessConfig, size: tuple[int, int], batch: int) -
         pixels = resize_pixels(np.asarray(load_image(path)), *size, preprocess.interpolation)
         images += [transform.normalize(pixels), transform.normalize(pixels.flip(-1))]
     return torch.stack([images[i % len(images)] for i in range(batch)])
+
+
+def most_first(part: Part, inputs: list[Tensor]) -> list[Tensor]:
+    """The same, turned so that the picture in which most is found comes first: a batch of one then shows something."""
+    used = part.expected(max(inputs, key=len))["labels"] >= 0  # B, D
+    best = int(used.sum(dim=1).argmax())
+    turned = max(inputs, key=len).roll(-best, dims=0)
+    return [turned[: len(x)] for x in inputs]
 
 
 def _padded(preprocess: PreprocessConfig, longest: int, batch: int) -> Tensor:

@@ -13,9 +13,11 @@ import midsight
 from midsight import checkpoints
 from midsight.configs import PreprocessConfig
 from midsight.errors import ExportError, InputError
-from midsight.export import ExportConfig, Runner, export, read_card
+from midsight.export import ExportConfig, Exported, Runner, export, read_card
 from midsight.export.agree import compare_detections
 from midsight.export.boxes import first_of_each, picture_sizes, table
+from midsight.export.deta import DETAGraph
+from midsight.export.detectors import _found, _found_by_deta
 from midsight.export.mask_rcnn import MaskRCNNGraph
 from midsight.export.match import pair_up
 from midsight.tasks.detection import DETA, MaskRCNN
@@ -59,71 +61,100 @@ def agrees(runner: Runner, detector: MaskRCNN | DETA, pictures: tuple[torch.Tens
         np.testing.assert_allclose(boxes, whole["boxes"], atol=0.02)
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino", "pt2"])
-def test_heads_over_an_encoder_in_every_format(to: str, heads: Path, tmp_path: Path) -> None:
-    (one,) = export(None, tmp_path / "out", to, head=heads, config=QUICK)
-    assert one.path.stem == "detection"
-    detector = small.mask_rcnn(0, **EVERYWHERE)
-    for pictures in (PICTURES, PICTURES[1:2]):
-        agrees(Runner(one.path), detector, pictures)
-    assert {agreement.input for agreement in one.agreements} == {(1, 3, SIDE, SIDE), (7, 3, SIDE, SIDE)}
+def own(folder: Path, detector: MaskRCNN | DETA) -> Path:
+    """A detector with a tower of its own in a folder; category ids from 10."""
+    count = detector.config.num_classes
+    return save_detector(folder / "mine", detector, Categories(tuple(range(10, 10 + count)), tuple("abcde"[:count])))
+
+
+def check_export(source: Path, detector: MaskRCNN | DETA, to: str, out: Path) -> Exported:
+    """The file gives what the detector gives, for several pictures, for one, and where nothing is."""
+    (one,) = export(None, out, to, head=source, config=QUICK)
+    runner, side, rows = Runner(one.path), detector.config.image_size, detector.config.detections_per_image
+    agrees(runner, detector, PICTURES)
+    agrees(runner, detector, PICTURES[1:2])
+    if isinstance(detector, MaskRCNN):  # DETA gives all its queries, whatever their score
+        found = runner.run(np.zeros((2, 3, side, side), np.float32))
+        assert (found["labels"] == -1).all()
+        assert found["masks"].shape == (2, rows, 28, 28)
+        assert not any(found[name].any() for name in ("scores", "boxes_xyxy", "masks"))
+    assert {agreement.input[0] for agreement in one.agreements} == {1, 7}
+    assert all((agreement.same or 0) > 0.98 and agreement.pairs for agreement in one.agreements)
+    return one
+
+
+def test_heads_over_an_encoder(heads: Path, tmp_path: Path) -> None:
+    one = check_export(heads, small.mask_rcnn(0, **EVERYWHERE), "pt2", tmp_path / "out")
     assert [agreement.output for agreement in one.agreements[:3]] == ["boxes_xyxy", "scores", "masks"]
-    assert min(agreement.same or 0 for agreement in one.agreements) > 0.98
-
-
-def test_a_file_with_a_detector_says_what_it_is(heads: Path, tmp_path: Path) -> None:
-    (one,) = export(None, tmp_path / "out", "onnx", head=heads, config=QUICK)
     card = read_card(one.path)
     assert card == one.card
     assert card.head is not None
-    assert (card.head.kind, card.head.fit, card.head.longest) == ("mask_rcnn", "pad", SIDE)
+    assert (one.path.stem, card.model, card.head.kind) == ("detection", "tower", "mask_rcnn")
+    assert (card.head.fit, card.head.longest, card.head.score_threshold) == ("pad", SIDE, 0.05)
     assert (card.head.classes, card.head.category_ids) == (("a", "b", "c", "d"), (1, 2, 3, 4))
-    assert card.head.score_threshold == 0.05
-    assert card.model == "tower"
     shapes = {port.name: port.shape[1:] for port in card.outputs}
     assert shapes == {"boxes_xyxy": (20, 4), "scores": (20,), "labels": (20,), "masks": (20, 28, 28)}
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(one.path), providers=["CPUExecutionProvider"])
-    assert [port.name for port in session.get_outputs()] == list(shapes)
     (file,) = json.loads((tmp_path / "out" / "report.json").read_text())["files"]
     assert [port["name"] for port in file["others"]] == ["scores", "labels", "masks"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_heads_over_an_encoder_in_other_formats(to: str, heads: Path, tmp_path: Path) -> None:
+    one = check_export(heads, small.mask_rcnn(0, **EVERYWHERE), to, tmp_path / "out")
+    if to == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(one.path), providers=["CPUExecutionProvider"])
+        assert [port.name for port in session.get_outputs()] == [port.name for port in one.card.outputs]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["onnx", "openvino", "pt2"])
-@pytest.mark.parametrize("kind", ["mask_rcnn", "deta"])
-def test_detectors_with_a_tower_of_their_own(kind: str, to: str, tmp_path: Path) -> None:
-    detector = small.mask_rcnn(0) if kind == "mask_rcnn" else small.deta(0)
-    count = detector.config.num_classes
-    names = Categories(tuple(range(10, 10 + count)), tuple("abcde"[:count]))
-    folder = save_detector(tmp_path / "mine", detector, names)
-    (one,) = export(None, tmp_path / "out", to, head=folder, config=QUICK)
-    for pictures in (PICTURES, PICTURES[:1]):
-        agrees(Runner(one.path), detector, pictures)
+def test_deta(to: str, tmp_path: Path) -> None:
+    detector = small.deta(0)
+    one = check_export(own(tmp_path, detector), detector, to, tmp_path / "out")
     assert one.card.head is not None
-    assert (one.card.head.kind, one.card.head.category_ids) == (kind, names.ids)
-    assert one.card.head.longest == detector.config.image_size - (32 if kind == "deta" else 0)
+    assert (one.card.head.kind, one.card.head.longest) == ("deta", 160 - 32)
+    assert one.card.head.category_ids == (10, 11, 12, 13, 14)
+    assert [port.name for port in one.card.others] == ["scores", "labels"]
 
 
-def test_classes_by_sigmoid_and_more_pictures_than_rows(tmp_path: Path) -> None:
-    detector = small.mask_rcnn(3, score_function="sigmoid", score_threshold=0.02, detections_per_image=5)
-    (one,) = export(None, tmp_path / "out", "onnx", head=save_detector(tmp_path / "mine", detector), config=QUICK)
-    agrees(Runner(one.path), detector, PICTURES)
-    assert one.card.output.shape == ("batch", 5, 4)
+@pytest.mark.slow
+def test_mask_rcnn_with_a_tower_of_its_own(tmp_path: Path) -> None:
+    detector = small.mask_rcnn(0)  # whose blocks attend within windows
+    one = check_export(own(tmp_path, detector), detector, "pt2", tmp_path / "out")
+    assert one.card.model == "mine"
+    assert one.card.preprocess is not None
+    assert one.card.preprocess.mean == (127 / 255,) * 3
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino", "pt2"])
-def test_a_picture_in_which_nothing_is(to: str, tmp_path: Path) -> None:
-    detector = small.mask_rcnn(0, score_threshold=0.9999)
-    (one,) = export(None, tmp_path / "out", to, head=save_detector(tmp_path / "mine", detector), config=QUICK)
-    runner = Runner(one.path)
-    for x in (torch.zeros(1, 3, SIDE, SIDE), torch.zeros(2, 3, SIDE, SIDE), detector._batch(list(PICTURES)).pixels):
-        found = runner.run(x.numpy())
-        assert (found["labels"] == -1).all()
-        assert not found["scores"].any()
-        assert not found["boxes_xyxy"].any()
-        assert found["masks"].shape == (len(x), 20, 28, 28)
-    assert all(agreement.same is None for agreement in one.agreements)
+VARIANTS = {
+    "sigmoid, few rows": lambda: small.mask_rcnn(
+        3, score_function="sigmoid", score_threshold=0.02, detections_per_image=5
+    ),
+    "few proposals": lambda: small.mask_rcnn(1, rpn_pre_nms=9, rpn_post_nms=7),
+    "scores of which none is enough": lambda: small.mask_rcnn(0, score_threshold=0.9999),
+    "queries of every level": lambda: small.deta(1),
+    "more queries than the suppression leaves": lambda: small.deta(1, num_queries=500),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@torch.inference_mode()
+def test_the_graph_is_the_detector(variant: str) -> None:
+    detector = VARIANTS[variant]()
+    batch = detector._batch(list(PICTURES))
+    if isinstance(detector, DETA):
+        found, rows = DETAGraph(detector)(batch.pixels), _found_by_deta(detector, batch.pixels, batch.resized)
+    else:
+        graph = MaskRCNNGraph(detector, torch.nn.Identity())
+        found, rows = graph(batch.pixels), _found(detector, batch.pixels, batch.resized)
+    for picture, row in enumerate(rows):
+        used = found[2][picture] >= 0
+        assert bool(used.any()) == (variant != "scores of which none is enough")
+        for ours, name in zip(found, ("boxes_xyxy", "scores", "labels", "masks"), strict=False):
+            torch.testing.assert_close(ours[picture][used], row[name], rtol=1e-5, atol=1e-5)
 
 
 def test_sizes_that_are_not_the_detectors_are_refused(heads: Path, tmp_path: Path) -> None:
@@ -133,7 +164,6 @@ def test_sizes_that_are_not_the_detectors_are_refused(heads: Path, tmp_path: Pat
             export(None, tmp_path / "out", "onnx", head=head, dynamic=True)
         with pytest.raises(InputError, match=rf"squares of {side} pixels, but 64 were asked for"):
             export(None, tmp_path / "out", "onnx", head=head, image_size=64)
-        export(None, tmp_path / f"{side}", "pt2", head=head, image_size=side, config=QUICK)
     assert not (tmp_path / "out").exists()
 
 
@@ -149,7 +179,7 @@ def test_other_detections_are_refused(heads: Path, tmp_path: Path, monkeypatch: 
 
     def forward(self: MaskRCNNGraph, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         boxes, scores, labels, masks = honest(self, images)
-        return boxes, scores, torch.where(labels == 0, 1, labels), masks
+        return boxes, scores, torch.where(labels < 0, labels, (labels + 1) % 4), masks
 
     monkeypatch.setattr(MaskRCNNGraph, "forward", forward)
     with pytest.raises(ExportError, match=r"detection.pt2: .* differs from eager: .*, the same \d+.*at least 98%"):
@@ -159,7 +189,7 @@ def test_other_detections_are_refused(heads: Path, tmp_path: Path, monkeypatch: 
 
 def test_the_picture_in_a_padded_square_is_found_again() -> None:
     for detector in (small.mask_rcnn(0), small.deta(0)):
-        batch = detector._batch([*PICTURES, small.picture(1, 300), small.picture(300, 1)])
+        batch = detector._batch([*PICTURES, small.picture(3, 300), small.picture(300, 3)])
         assert [tuple(size) for size in picture_sizes(batch.pixels).tolist()] == batch.resized
     assert picture_sizes(torch.zeros(1, 3, 4, 4)).tolist() == [[0, 0]]
 
