@@ -75,6 +75,6 @@ def test_a_head_that_cannot_be(dense_folder: Path, tiny_folder: Path, segment_he
     assert unknown.exit_code == 2
     assert "no head 'segmant'; did you mean segment" in unknown.stderr
     other = run("export", tiny_folder, "--head", segment_head, *out)
-    assert other.exit_code == 1
+    assert other.exit_code == 2
     assert "they differ in" in other.stderr
     assert list(tmp_path.iterdir()) == []
