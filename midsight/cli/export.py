@@ -77,8 +77,9 @@ def export(
             show.json_line(asdict(one) | {"path": str(one.path)})
         return
     rows = [row for one in done for row in _rows(one)]
-    columns = ("file", "input", "output", "max error", "relative", "cosine", "same")
-    columns = columns if any(row[-1] for row in rows) else columns[:-1]
+    columns: tuple[str, ...] = ("file", "input", "output", "max error", "relative", "cosine")
+    if any(row[-1] for row in rows):
+        columns = (*columns, "same")
     show.table(columns, [row[: len(columns)] for row in rows], right=columns[3:])
     for one in done:
         show.note(f"wrote {one.path}: {one.latency.milliseconds:.3g} ms for {_shape(one.latency.input)}, {one.latency}")
