@@ -1,12 +1,14 @@
 """Tiny parts for tests of training with a language model, and a program that trains on them.
 
-Run as a program: FOLDER DATA START [KEY=VALUE ...] [--resume]
+Run as a program: FOLDER DATA START [KEY=VALUE ...] [--resume] [--stop STEP]
 """
 
 import argparse
 import json
 import os
+import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +76,16 @@ def _program() -> int:
     parser.add_argument("start")
     parser.add_argument("changes", nargs="*")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--stop", type=int, default=0)
     asked = parser.parse_args()
+
+    def stop(record: Mapping[str, Any]) -> None:
+        if record["step"] == asked.stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     named = [f"model.start={json.dumps(asked.start)}", *asked.changes]
-    outcome = train_lang(read_settings(recipe(asked.data), None, named), asked.folder, resume=asked.resume)
+    config = read_settings(recipe(asked.data), None, named)
+    outcome = train_lang(config, asked.folder, resume=asked.resume, report=stop)
     return 0 if outcome.finished else 128 + (outcome.signal or 15)
 
 

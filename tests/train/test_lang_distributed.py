@@ -25,12 +25,30 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def torchrun(folder: Path, *arguments: str) -> None:
+def torchrun(folder: Path, *arguments: str, fails: bool = False) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "tests.train.lang", str(folder), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, timeout=200)
-    assert done.returncode == 0, done.stderr.decode()
+    assert (done.returncode != 0) is fails, done.stderr.decode()
+
+
+def test_two_processes_that_were_stopped_end_in_the_same_weights(start: str, tmp_path: Path) -> None:
+    mixed = coloured(tmp_path / "rows", 7)
+    with mixed.open("a") as file:
+        file.write("a broken row\n")
+    run = tmp_path / "cut", str(mixed), start
+    torchrun(*run, "--stop", "2", fails=True)
+    assert not (tmp_path / "cut" / "model").exists()
+    torchrun(*run, "--resume")
+    torchrun(tmp_path / "whole", str(mixed), start)
+    ours, theirs = (PLM.from_pretrained(tmp_path / name / "model").state_dict() for name in ("cut", "whole"))
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    skipped = [
+        json.loads((tmp_path / name / "log.jsonl").read_text().splitlines()[-1])["skipped"] for name in ("cut", "whole")
+    ]
+    assert skipped[0] == skipped[1]
+    assert skipped[0]["broken row"] >= 1
 
 
 @pytest.mark.parametrize(
