@@ -72,17 +72,30 @@ def packs(rows: Iterable[LearntRow], length: int) -> Iterator[Pack]:
 
 
 def check_packable(language_model: nn.Module) -> None:
-    """
+    """Lets a language model read two short rows in one pack.
+
     Raises:
-        CheckpointError: the language model cannot keep packed rows apart.
+        CheckpointError: it takes no positions, or what stands in one row changes what it makes of the next one.
     """
     known = inspect.signature(language_model.forward).parameters
-    attends = getattr(language_model, "_supports_sdpa", False)
-    if not {"position_ids", "logits_to_keep", "inputs_embeds"} <= known.keys() or not attends:
+    takes = {"position_ids", "logits_to_keep", "inputs_embeds"} <= known.keys()
+    if not takes or not _keeps_apart(language_model):
         raise CheckpointError(
-            f"{type(language_model).__name__} takes no positions, or is no plain transformer: packed rows would see "
-            "each other. Use a decoder such as Llama, Qwen or SmolLM2"
+            f"{type(language_model).__name__} is no plain transformer: packed rows would see each other. Use a decoder "
+            "such as Llama, Qwen2 or SmolLM2"
         )
+
+
+@torch.no_grad()
+def _keeps_apart(language_model: nn.Module) -> bool:
+    table: nn.Embedding = language_model.get_input_embeddings()  # type: ignore[operator]
+    short, places = 6, torch.arange(6, 12, device=table.weight.device)
+    embeds = table.weight[: 2 * short]
+    other = torch.cat((table.weight[short : 2 * short], embeds[short:]))
+    positions = torch.arange(short, device=table.weight.device).repeat(2)
+    batch = Pack((), places, positions, places, places, None)
+    before, after = (packed_logits(language_model, rows, batch) for rows in (embeds, other))
+    return torch.allclose(before, after, rtol=1e-3, atol=1e-4)
 
 
 def packed_logits(language_model: nn.Module, embeds: Tensor, batch: Pack) -> Tensor:

@@ -1,7 +1,5 @@
 """Packed rows do not see each other: losses, gradients and logits are those of the rows one by one."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -9,6 +7,7 @@ from midsight.errors import CheckpointError
 from midsight.plm import PLM
 from midsight.plm.packing import Pack, check_packable, loss_sum, pack, packed_logits, packs
 from midsight.plm.rows import LearntRow, RowReader
+from tests import peers
 from tests.plm import tiny
 from tests.plm.conversations import picture, question
 
@@ -95,9 +94,17 @@ def test_the_first_token_of_a_row_is_not_predicted_from_the_row_before() -> None
     assert batch.positions.tolist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_a_model_that_would_mix_rows_is_refused(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM, MambaConfig
+@pytest.mark.parametrize("kind", ["mamba", "lfm2", "llama", "qwen2", "gpt2", "mistral"])
+def test_a_model_that_would_mix_rows_is_refused(kind: str) -> None:
+    """State space and convolution reach over the border; attention does not."""
+    from midsight.plm.model import build_language_model
 
-    mixing = AutoModelForCausalLM.from_config(MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1))
-    with pytest.raises(CheckpointError, match="packed rows would see each other"):
-        check_packable(mixing)
+    sizes = dict(vocab_size=32, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+    sizes |= dict(num_key_value_heads=2)
+    more = {"lfm2": dict(layer_types=["conv", "full_attention"]), "gpt2": dict(n_embd=32)}
+    model = peers.randomize(build_language_model(dict(sizes, model_type=kind, **more.get(kind, {}))).eval())
+    if kind in ("mamba", "lfm2"):
+        with pytest.raises(CheckpointError, match="packed rows would see each other"):
+            check_packable(model)
+    else:
+        check_packable(model)
