@@ -13,11 +13,12 @@ from midsight.checkpoints.official import describe
 from midsight.checkpoints.pretrained import whole_folder
 from midsight.checkpoints.reader import named, read_json
 from midsight.checkpoints.writer import write_json, write_sharded
-from midsight.errors import CheckpointError
+from midsight.errors import CheckpointError, ConfigError
 from midsight.plm import native, own, perception_lm
 from midsight.plm.config import PLMConfig
 from midsight.plm.model import PLM, import_transformers, language_config
 from midsight.plm.parts import Parts
+from midsight.plm.quantized import is_quantized
 from midsight.plm.tokenizer import open_tokenizer
 
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja")
@@ -93,6 +94,8 @@ def save_folder(model: PLM, folder: str | Path, dtype: torch.dtype | None = None
 
 def take_apart(model: PLM) -> Parts:
     """The model's configuration and weights; a tied output table is left out, and the tower has one dtype."""
+    if is_quantized(model.language_model):
+        raise ConfigError("quantised weights cannot be saved: load the model without quantize and save that")
     stored = model.vision_model.conv1.weight.dtype  # norms may be in float32 for inference
     tower = {key: value.to(stored) for key, value in model.vision_model.state_dict().items()}
     language_model = dict(model.language_model.state_dict())

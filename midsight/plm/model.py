@@ -13,6 +13,7 @@ from midsight.pe import VisionTransformer
 from midsight.plm.config import PLMConfig
 from midsight.plm.decode import Sampling, decode
 from midsight.plm.projector import Projector
+from midsight.plm.quantized import Quantization, check, quantize_layers
 from midsight.plm.tokenizer import TextCodec
 
 ENCODED_AT_ONCE = 8  # tiles or frames in one pass of the tower on a GPU
@@ -45,6 +46,7 @@ class PLM(nn.Module):
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
         revision: str | None = None,
+        quantize: Quantization | None = None,
     ) -> Self:
         """A PLM in eval mode, ready for inference.
 
@@ -54,14 +56,23 @@ class PLM(nn.Module):
             dtype: of the weights; None keeps the stored one.
             device: where to put them.
             revision: branch, tag or commit of a repository.
+            quantize: "int8" or "int4" for the linear maps inside the language model's layers, on the CPU and with
+                everything else in bfloat16. Such a model answers; it can be neither trained nor saved.
 
         Raises:
+            ConfigError: quantised weights on another device or in another dtype.
             CheckpointError: missing, cut or foreign files, another architecture, weights that do not fit.
             MissingDependencyError: transformers is not installed.
         """
         from midsight.plm import folders
 
-        model = folders.open_folder(cls, folders.resolve(source, revision), dtype)
+        if quantize is not None:
+            check(quantize, dtype, device)
+        model = folders.open_folder(
+            cls, folders.resolve(source, revision), torch.bfloat16 if quantize is not None else dtype
+        )
+        if quantize is not None:
+            quantize_layers(model.language_model, quantize)
         return model.to(device).prepare()
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
@@ -71,6 +82,7 @@ class PLM(nn.Module):
 
         Raises:
             OutputError: the folder cannot be written.
+            ConfigError: the weights are quantised.
         """
         from midsight.plm import folders
 
