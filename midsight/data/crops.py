@@ -90,25 +90,19 @@ class CropMixer:
         areas = np.array([math.sqrt(p.levels[0].width * p.levels[0].height) for p in self.photographs])
         self.weights = areas / areas.sum()
         self.textures = [Pyramid(picture, mixture.size) for picture in textures]
-        self.flags = np.array([any("flag" in c.lower() for c in d.captions[:2]) for d in drawings])
+        self.flags = _flags(drawings)
 
     def sample(self, number: int) -> Sample:
         """The training picture of that number."""
         rng = np.random.default_rng((self.seed, number))
         if rng.random() < self.mixture.drawings:
-            index = self._pick_drawing(rng)
+            index = _pick_drawing(rng, self.flags, self.mixture.flags)
             image = self._drawing(rng, index)
         else:
             index, image = -1, self._photograph(rng)
         if index < 0 and rng.random() < 0.5:  # drawings keep their hands: arrows, clocks and letters do not mirror
             image = ImageOps.mirror(image)
         return Sample(np.asarray(_recolour(rng, image), dtype=np.uint8), index)
-
-    def _pick_drawing(self, rng: np.random.Generator) -> int:
-        while True:
-            index = int(rng.integers(len(self.drawings)))
-            if not self.flags[index] or rng.random() < self.mixture.flags:
-                return index
 
     def _photograph(self, rng: np.random.Generator) -> Image.Image:
         mix = self.mixture
@@ -139,6 +133,31 @@ class CropMixer:
         top = int(rng.integers(0, max(size - turned.height, 0) + 1))
         ground.paste(turned, (left, top), turned)
         return ground
+
+
+def drawings_shown(drawings: Sequence[Picture], mixture: Mixture, seed: int, count: int) -> set[int]:
+    """Which of the drawings the first `count` samples of a `CropMixer` show, without making the samples.
+
+    Returns:
+        Indices into `drawings`; no sample was made of the others.
+    """
+    flags, shown = _flags(drawings), set[int]()
+    for number in range(count):
+        rng = np.random.default_rng((seed, number))
+        if rng.random() < mixture.drawings:
+            shown.add(_pick_drawing(rng, flags, mixture.flags))
+    return shown
+
+
+def _flags(drawings: Sequence[Picture]) -> NDArray[np.bool_]:
+    return np.array([any("flag" in c.lower() for c in d.captions[:2]) for d in drawings], np.bool_)
+
+
+def _pick_drawing(rng: np.random.Generator, flags: NDArray[np.bool_], kept: float) -> int:
+    while True:
+        index = int(rng.integers(len(flags)))
+        if not flags[index] or rng.random() < kept:
+            return index
 
 
 def open_drawing(picture: Picture, largest: int = 1024) -> Image.Image:

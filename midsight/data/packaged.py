@@ -10,7 +10,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -207,6 +207,15 @@ def furniture(root: Path) -> list[Picture]:
                 author = fields.get(f"creator#{number}", "").strip()
                 pictures.append(Picture(path, "drawing", captions, "sweethome3d-furniture", licence, author))
     return pictures
+
+
+def training_drawings(root: Path) -> list[Picture]:
+    """All captioned drawings that may be trained on, vector ones as PNG: emoji, clip art, icons of furniture."""
+    found = emoji(root)
+    svgs = [picture.path for picture in found if picture.path.suffix == ".svg"]
+    drawn = dict(zip(svgs, rasterise(svgs, root / "rasterised/fluentui-emoji"), strict=True))
+    found = [replace(picture, path=drawn.get(picture.path, picture.path)) for picture in found]
+    return found + clip_art(root) + furniture(root)
 
 
 def textures(root: Path) -> list[Picture]:

@@ -73,14 +73,17 @@ def build(kind: type[Model], parts: Parts, dtype: torch.dtype | None, folder: Pa
     language_model = _language_model(config, parts.language_model, dtype)
     with torch.device("meta"):
         model = kind(config, torch.nn.Identity(), open_tokenizer(folder))
-    _fill(model.vision_model, parts.vision_model, "the vision tower", dtype)
-    _fill(model.vision_projector, parts.vision_projector, "the projector", dtype)
+    if config.vision is not None:
+        _fill(model.vision_model, parts.vision_model, "the vision tower", dtype)
+        _fill(model.vision_projector, parts.vision_projector, "the projector", dtype)
     model.language_model = language_model
     return model.eval()
 
 
 def save_folder(model: PLM, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
     """Writes transformers' layout, or midsight's own for a tower with a packaged stem; see `PLM.save_pretrained`."""
+    if model.config.vision is None:
+        raise CheckpointError(f"{folder}: a language model alone is not a PLM; save it with transformers")
     layout = perception_lm if model.config.vision.stem == "patch" else own
     parts = take_apart(model)
     with whole_folder(folder) as here:
@@ -118,7 +121,7 @@ def _language_model(config: PLMConfig, weights: Mapping[str, Tensor], dtype: tor
         weights = {key: value for key, value in weights.items() if key != "lm_head.weight"}
     _check(shapes, weights, "the language model")
     stored = next(iter(weights.values())).dtype
-    with _without_bars(transformers.utils.logging):
+    with without_bars(transformers.utils.logging):
         model: torch.nn.Module = type(empty).from_pretrained(
             None, config=text, state_dict=dict(weights), dtype=dtype or stored
         )
@@ -126,7 +129,7 @@ def _language_model(config: PLMConfig, weights: Mapping[str, Tensor], dtype: tor
 
 
 @contextlib.contextmanager
-def _without_bars(logging: Any) -> Iterator[None]:
+def without_bars(logging: Any) -> Iterator[None]:
     """transformers shows a progress bar of its own for each load; only the command line shows anything here."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from midsight.errors import MissingDependencyError, ShapeError
+from midsight.errors import InputError, MissingDependencyError, ShapeError
 from midsight.pe import VisionTransformer
 from midsight.plm.config import PLMConfig
 from midsight.plm.decode import Sampling, decode
@@ -32,10 +32,10 @@ class PLM(nn.Module):
     def __init__(self, config: PLMConfig, language_model: nn.Module, tokenizer: TextCodec | None = None) -> None:
         super().__init__()
         self.config, self.tokenizer = config, tokenizer
-        self.vision_model = VisionTransformer(config.vision)
-        self.vision_projector = Projector(
-            config.vision.width, int(config.text["hidden_size"]), config.projector_pooling_ratio
-        )
+        if config.vision is not None:
+            dim = int(config.text["hidden_size"])
+            self.vision_model = VisionTransformer(config.vision)
+            self.vision_projector = Projector(config.vision.width, dim, config.projector_pooling_ratio)
         self.language_model = language_model
 
     @classmethod
@@ -91,6 +91,8 @@ class PLM(nn.Module):
     def prepare(self) -> Self:
         """Eval mode, and the tower packed for inference in the weights' dtype; its norms compute in float32."""
         self.eval()
+        if self.config.vision is None:
+            return self
         for module in self.vision_model.modules():
             if isinstance(module, nn.LayerNorm):
                 module.float()
@@ -110,7 +112,7 @@ class PLM(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         """Training mode, where the whole tower has one dtype again, or evaluation mode."""
-        if mode:
+        if mode and self.config.vision is not None:
             self.vision_model.to(self.vision_model.conv1.weight.dtype)
         return super().train(mode)
 
@@ -206,7 +208,7 @@ class PLM(nn.Module):
             if found != int(places.sum()):
                 raise ShapeError(
                     f"input_ids have {int(places.sum())} {kind} tokens, but the {kind}s given have {found} "
-                    f"({self.config.tokens_per_tile} for each tile or frame of {self.config.tile} pixels)"
+                    f"for their tiles or frames"
                 )
             if features is not None:
                 embeds = embeds.masked_scatter(places[..., None], features.to(embeds.dtype))
@@ -214,22 +216,25 @@ class PLM(nn.Module):
 
     def encode_media(self, pixels: Tensor) -> Tensor:
         """Tiles or frames (media, n, 3, H, W) or (n, 3, H, W) to visual tokens in order, (all tokens, D)."""
+        if self.config.vision is None:
+            raise InputError("this is a language model alone: it reads text, not pictures or videos")
         if pixels.ndim not in (4, 5):
             raise ShapeError(f"pixels must be (media, tiles, 3, H, W) or (tiles, 3, H, W), got {tuple(pixels.shape)}")
         tiles = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
         into = next(self.vision_model.parameters())
         out_of = next(self.vision_projector.parameters())
         parts = []
-        for some in tiles.split(self._at_once(into.device)):
+        for some in tiles.split(self._at_once(into.device, self.config.vision.grid)):
             tokens = self.vision_model.forward_features(some.to(into), norm=True, strip_cls_token=True)
             parts.append(self.vision_projector(tokens.to(out_of)).flatten(0, 1))  # tiles x tokens, D
         return torch.cat(parts)
 
-    def _at_once(self, device: torch.device) -> int:
+    @staticmethod
+    def _at_once(device: torch.device, grid: int) -> int:
         """Tiles or frames in one pass of the tower."""
         if device.type != "cpu":
             return ENCODED_AT_ONCE
-        return max(1, ROWS_AT_ONCE * torch.get_num_threads() // self.config.vision.grid**2)
+        return max(1, ROWS_AT_ONCE * torch.get_num_threads() // grid**2)
 
     def settings(self) -> Mapping[str, Any]:
         """The language model's configuration as a dictionary of its own."""

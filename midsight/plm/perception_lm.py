@@ -92,7 +92,7 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
         vision_use_cls_token=config.vision.use_cls_token,
         projector_pooling_ratio=config.projector_pooling_ratio,
         image_token_id=config.image_token_id,
-        video_token_id=config.video_token_id,
+        video_token_id=config.image_token_id + 1 if config.video_token_id is None else config.video_token_id,
         tie_word_embeddings=config.tie_word_embeddings,
     )
     generation = dict(eos_token_id=list(config.stop_token_ids), do_sample=False)

@@ -4,7 +4,7 @@ Resizing is torch's antialiased interpolation on uint8, which rounds like Pillow
 stand in benchmarks/RESULTS.md, "JPEG to tensor".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,6 +67,7 @@ class ImageTransform:
     config: PreprocessConfig
     limits: Limits = DEFAULT_LIMITS
     reduced_decoding: bool = False
+    on_size: Callable[[int, int], None] | None = None  # told width and height of each picture before it is resized
 
     def __call__(self, source: Any) -> Tensor:
         """float32 (3, S, S), normalised.
@@ -85,6 +86,8 @@ class ImageTransform:
         """
         reduced_to = self.config.image_size if self.reduced_decoding else None
         image = load_image(source, limits=self.limits, reduced_to=reduced_to, scratch=scratch)
+        if self.on_size is not None:
+            self.on_size(image.shape[1], image.shape[0])
         return self._resize(image, describe(source))
 
     def normalize(self, pixels: Tensor, out: Tensor | None = None) -> Tensor:

@@ -119,6 +119,11 @@ def warn_if_unfit(name: str, size: tuple[int, int], tiled: bool, tile: int = TIL
         )
 
 
+def warn_if_untiled(name: str, width: int, height: int) -> None:
+    """`warn_if_unfit` of a picture that is squashed to one square."""
+    warn_if_unfit(name, (width, height), tiled=False)
+
+
 _said: set[str] = set()
 
 

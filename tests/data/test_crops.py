@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from midsight.data.crops import CropMixer, Mixture, Pyramid, on_white
+from midsight.data.crops import CropMixer, Mixture, Pyramid, drawings_shown, on_white
 from midsight.data.packaged import Picture
 
 
@@ -45,6 +45,14 @@ def test_shares_of_drawings_and_flags(mixer: CropMixer) -> None:
     shown = np.array([mixer.sample(number).drawing for number in range(400)])
     assert 0.45 < (shown >= 0).mean() < 0.65
     assert (shown == 1).sum() < 0.4 * (shown == 0).sum()  # one flag in five is kept
+
+
+def test_which_drawings_come_up_is_known_without_making_them(mixer: CropMixer) -> None:
+    made = [mixer.sample(number).drawing for number in range(60)]
+    for count in (0, 1, 3, 60):
+        shown = drawings_shown(mixer.drawings, mixer.mixture, mixer.seed, count)
+        assert shown == {drawing for drawing in made[:count] if drawing >= 0}
+    assert drawings_shown(mixer.drawings, mixer.mixture, mixer.seed, 60) == {0, 1}
 
 
 def test_a_drawing_is_seen(mixer: CropMixer) -> None:

@@ -13,10 +13,27 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("ablation.md", "not run", "python -m benchmarks.ablation --build"),
     ("dense_use.md", "not run", "midsight depth camera:0 -o recordings --seconds 10"),
     ("detection.md", "not run", "from midsight.tasks import detection"),
+    ("documents_data.md", "not run", "midsight data build documents --out data/documents --count 10000"),
     (
         "embedded.md",
         "not run",
         "make default-model   # or: python -m midsight.train.embedded --out FOLDER --device cuda",
+    ),
+    (
+        "language_evaluation.md",
+        "not run",
+        "midsight plm evaluate docvqa --data DocVQA --model facebook/Perception-LM-1B -o report",
+    ),
+    (
+        "language_evaluation.md",
+        "not run",
+        "lmms-eval --model midsight_plm --model_args pretrained=facebook/Perception-LM-1B,device=cpu "
+        "--tasks docvqa_val --limit 8",
+    ),
+    (
+        "language_evaluation.md",
+        "not run",
+        "MIDSIGHT_LMMS_EVAL=/tmp/lmms-eval python -m pytest tests/evaluate/language/test_lmms.py",
     ),
     (
         "open_vocabulary.md",

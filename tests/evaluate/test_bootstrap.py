@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from midsight.evaluate.metrics import bootstrap as module
 from midsight.evaluate.metrics.bootstrap import bootstrap
 
 
@@ -29,3 +30,10 @@ def test_a_single_picture_has_no_spread_and_figures_may_be_ratios() -> None:
     single = np.array([[[2.0, 4.0]]])
     value, low, high = bootstrap(single, lambda sums: sums[..., 0] / sums[..., 1])
     assert (value[0], low[0], high[0]) == (0.5, 0.5, 0.5)
+
+
+def test_draws_are_the_same_in_any_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(2).random((2, 30, 1))
+    whole = bootstrap(values)
+    monkeypatch.setattr(module, "AT_ONCE", 70)  # two draws at once
+    np.testing.assert_allclose(bootstrap(values), whole, rtol=1e-12)

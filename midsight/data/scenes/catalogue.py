@@ -94,6 +94,7 @@ class FurnitureModel:
     source: str  # catalogue
     rotation: tuple[float, ...] = _UPRIGHT  # 3x3 by rows, applied to the mesh before it is scaled
     top: float | None = None  # height in metres at which other things stand on it, where the catalogue says so
+    icon: Path | None = None  # the small picture of it, as `midsight.data.packaged.furniture` lists it
 
     @property
     def outdoors(self) -> bool:
@@ -169,11 +170,11 @@ def _model(folder: Path, number: int, languages: dict[str, dict[str, str]], lice
         for language, fields in languages.items()
         if f"name#{number}" in fields
     }
-    top = _number(field("dropOnTopElevation")) / 100
+    top, icon = _number(field("dropOnTopElevation")) / 100, field("icon").lstrip("/")
     rotation = tuple(float(value) for value in field("modelRotation").split()) or _UPRIGHT
     return FurnitureModel(
         name, names, field("category"), path, (size[0], size[1], size[2]), licence, _author(path, field("creator")),
-        folder.name, rotation, top if top > 0 else None,
+        folder.name, rotation, top if top > 0 else None, safe_join(folder, icon) if icon else None,
     )  # fmt: skip
 
 

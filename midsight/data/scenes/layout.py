@@ -119,7 +119,7 @@ class Stock:
     credits: tuple[str, ...] = ()  # whose surfaces and skies these are, one line each
 
     def __post_init__(self) -> None:
-        if not any(_stands(model) for model in self.models):
+        if not any(stands(model) for model in self.models):
             raise InputError(f"none of {len(self.models)} models can stand on a floor; give some of 0.1 to 7 metres")
 
 
@@ -164,14 +164,15 @@ def _pick(paths: Sequence[Path], rng: np.random.Generator) -> Path | None:
     return paths[int(rng.integers(len(paths)))] if rng.random() < 0.8 and paths else None
 
 
-def _stands(model: FurnitureModel) -> bool:
+def stands(model: FurnitureModel) -> bool:
+    """Whether a model can stand alone: neither a sheet, nor a crumb, nor a house."""
     return model.size[1] > _FLAT and 0.1 <= max(model.size) <= 7
 
 
 def _choose(stock: Stock, rng: np.random.Generator, options: SceneOptions, outdoors: bool) -> list[Placed]:
     """Models of like size, some of them more than once, some of them painted."""
-    standing = [m for m in stock.models if _stands(m) and (outdoors or not m.outdoors)]
-    standing = standing or [m for m in stock.models if _stands(m)]
+    standing = [m for m in stock.models if stands(m) and (outdoors or not m.outdoors)]
+    standing = standing or [m for m in stock.models if stands(m)]
     first = standing[rng.integers(len(standing))]
     like = [m for m in standing if 0.4 < max(m.size) / max(first.size) < 2.5]
     count = int(rng.integers(options.least_objects, options.most_objects + 1))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Figure = Callable[[Floats], Floats]  # mean statistics (..., F) to figures (...)
 DRAWS = 1000
+AT_ONCE = 1 << 24  # weights in memory; the draws are the same in any pieces
 
 
 def mean_of(statistics: Floats) -> Floats:
@@ -31,8 +32,11 @@ def bootstrap(
     values = statistics.astype(np.float64)
     pictures = values.shape[1]
     dice = np.random.default_rng(seed)
-    weights = dice.multinomial(pictures, np.full(pictures, 1 / pictures), draws) / pictures  # R, N
-    low, high = np.empty(len(values)), np.empty(len(values))
-    for number, own in enumerate(values):
-        low[number], high[number] = np.nanpercentile(figure(weights @ own), (2.5, 97.5))
+    even = np.full(pictures, 1 / pictures)
+    means = []  # of some draws each: L, r, F
+    for start in range(0, draws, at_once := max(1, AT_ONCE // pictures)):
+        weights = dice.multinomial(pictures, even, min(at_once, draws - start)) / pictures  # r, N
+        means.append(np.stack([weights @ own for own in values]))
+    drawn = figure(np.concatenate(means, axis=1))  # L, R
+    low, high = np.nanpercentile(drawn, (2.5, 97.5), axis=1)
     return figure(values.mean(axis=1)), low, high

@@ -11,16 +11,14 @@ from pathlib import Path
 from midsight.api.loading import pick_device
 from midsight.errors import MidsightError
 from midsight.train.embedded import run
-from midsight.train.embedded.recipe import read_recipe
-
-_RECIPE = Path(__file__).parent.parent / "recipes" / "embedded.toml"
+from midsight.train.embedded.recipe import SHIPPED, read_recipe
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m midsight.train.embedded", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for weights, configuration and card")
     parser.add_argument("--work", type=Path, default=Path("runs/embedded"), help="packages, caches and finished stages")
-    parser.add_argument("--recipe", type=Path, default=_RECIPE, help="settings, a TOML file")
+    parser.add_argument("--recipe", type=Path, default=SHIPPED, help="settings, a TOML file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda; of the text tower's training")
     parser.add_argument("--workers", type=int, default=1, help="processes that make training pictures")
     options = parser.parse_args()

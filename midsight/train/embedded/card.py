@@ -13,6 +13,7 @@ from midsight.data.packaged import EVERYDAY, Picture
 from midsight.data.packages import PACKAGES
 from midsight.evaluate.open_moji import Figure
 from midsight.files import atomic_write
+from midsight.train.embedded.clips import OF_EACH
 from midsight.train.embedded.recipe import Recipe
 
 CURVES = "curves.png"  # beside the card
@@ -21,7 +22,7 @@ TEMPLATE = files("midsight.train.embedded") / "card.md"
 
 
 def write(out: Path, recipe: Recipe, photographs: Sequence[Picture], furniture: Sequence[Picture]) -> None:
-    """Write `README.md` beside the weights in `out`; its table of results is left to `put_results`."""
+    """Write `README.md` beside the weights in `out`; its tables of results are left to `put_results`."""
     found = load_pretrained(out)
     parameters = {
         "trunk": _count(found.state_dict, "visual.stem."),
@@ -32,6 +33,7 @@ def write(out: Path, recipe: Recipe, photographs: Sequence[Picture], furniture: 
         megabytes=f"{(out / 'model.safetensors').stat().st_size / 1e6:.1f}",
         **{key: f"{value / 1e6:.1f}" for key, value in parameters.items()},
         samples=recipe.samples,
+        of_each=OF_EACH,
         everyday=len(EVERYDAY.read_text(encoding="utf-8").splitlines()) - 1,
         image_size=found.preprocess.image_size,
         blocks=found.vision.layers,
@@ -50,13 +52,17 @@ def write(out: Path, recipe: Recipe, photographs: Sequence[Picture], furniture: 
     _save(out / "README.md", text)
 
 
-def put_results(out: Path, figures: Sequence[Figure]) -> None:
-    """Replace the table of results in the card."""
+def put_results(out: Path, pictures: Sequence[Figure], clips: Sequence[Figure]) -> None:
+    """Replace the tables of results in the card."""
     text = (out / "README.md").read_text(encoding="utf-8")
     before, rest = text.split(RESULTS, 1)
+    tables = f"{_table(pictures, 'pictures or crops')}\n\n{_table(clips, 'clips')}"
+    _save(out / "README.md", f"{before}{RESULTS}\n{tables}\n{AFTER}{rest.split(AFTER, 1)[1]}")
+
+
+def _table(figures: Sequence[Figure], counted: str) -> str:
     rows = "\n".join(line(figure) for figure in figures)
-    table = f"| what | % (95 % interval) | chance, % | pictures or crops |\n|---|---|---|---|\n{rows}"
-    _save(out / "README.md", f"{before}{RESULTS}\n{table}\n{AFTER}{rest.split(AFTER, 1)[1]}")
+    return f"| what | % (95 % interval) | chance, % | {counted} |\n|---|---|---|---|\n{rows}"
 
 
 def line(figure: Figure) -> str:

@@ -3,12 +3,13 @@
 Everyday photographs: labelled pictures of animals, food, plants, tools, vehicles and buildings, zero-shot over all
 their names and over broad names, beside what the trunk's classifier gives with the sentence encoder's likeness of
 names. Agreement: share of crops of unseen photographs whose best of the thousand ImageNet names is the one that the
-trunk's own classifier gives. OpenMoji: zero-shot over all names.
+trunk's own classifier gives. OpenMoji: zero-shot over all names. Clips: see `midsight.train.embedded.clips`.
 """
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from midsight.api import Perception, load
-from midsight.configs import PreprocessConfig
+from midsight.checkpoints import load_pretrained
 from midsight.data import packaged
 from midsight.data.crops import Pixels, Pyramid
 from midsight.data.packages import fetch
@@ -26,8 +27,9 @@ from midsight.errors import MidsightError
 from midsight.evaluate import open_moji
 from midsight.evaluate.open_moji import Figure
 from midsight.train.embedded import card, features, trunk, vocabulary
-from midsight.train.embedded.sentences import SentenceEncoder
-from midsight.transforms.image import ImageTransform
+from midsight.train.embedded.clips import evaluate as of_clips
+from midsight.train.embedded.figures import BASELINE_SIZES, classifier_answers, figure, hits_among, likeness
+from midsight.train.embedded.recipe import SHIPPED, read_recipe
 
 BROAD = {
     "mammal": "n01861778", "bird": "n01503061", "reptile": "n01661091", "fish": "n02512053", "insect": "n02159955",
@@ -43,32 +45,48 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m midsight.train.embedded.measure", description=__doc__)
     parser.add_argument("--model", default=None, help="folder or name; the shipped model if left out")
     parser.add_argument("--work", type=Path, default=Path("runs/embedded"), help="where data packages are kept")
-    parser.add_argument("--card", type=Path, default=None, help="model folder whose card gets the figures")
+    parser.add_argument("--card", type=Path, default=None, help="model folder whose card is written anew with them")
+    parser.add_argument("--recipe", type=Path, default=SHIPPED, help="by which the model was trained, a TOML file")
     options = parser.parse_args()
+    root = options.work / "data"
     try:
-        figures = list(measure(load(options.model, device="cpu", threads=1), options.work / "data"))
+        if options.card is not None:
+            load_pretrained(options.card)  # says what is wrong with it before half an hour has gone by
+        model, recipe = load(options.model, device="cpu", threads=1), read_recipe(options.recipe)
+        pictures = _told(measure(model, root))
+        clips = _told(of_clips(model, root, recipe))
+        if options.card is not None:
+            card.write(options.card, recipe, packaged.photographs(root), packaged.furniture(root))
+            card.put_results(options.card, pictures, clips)
     except MidsightError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.writelines(card.line(figure) + "\n" for figure in figures)
-    if options.card is not None:
-        card.put_results(options.card, figures)
     return 0
 
 
+def _told(figures: Iterable[Figure]) -> list[Figure]:
+    """Each on a line as soon as it is there, for it takes half an hour to have them all."""
+    kept = []
+    for found in figures:
+        sys.stdout.write(card.line(found) + "\n")
+        sys.stdout.flush()
+        kept.append(found)
+    return kept
+
+
 def measure(model: Perception, root: Path) -> Iterator[Figure]:
-    """All figures of the card, in its order."""
+    """All figures of pictures, in the card's order."""
     yield from everyday(model, root)
     yield from photographs(model, root)
-    for figure in open_moji.evaluate(model, root):
-        yield Figure(f"OpenMoji, {figure.metric}", figure.value, figure.low, figure.high, figure.chance, figure.count)
+    for found in open_moji.evaluate(model, root):
+        yield replace(found, metric=f"OpenMoji, {found.metric}")
 
 
 def everyday(model: Perception, root: Path) -> Iterator[Figure]:
     """Labelled photographs over their names and over broad names; ours, the baseline, and the difference."""
     pictures = packaged.everyday(root)
     images = torch.from_numpy(model.embed_images([picture.path for picture in pictures]))
-    answers = {size: classifier_answers([picture.path for picture in pictures], root, size) for size in (224, 260)}
+    answers = {size: classifier_answers([picture.path for picture in pictures], root, size) for size in BASELINE_SIZES}
     numbers = np.arange(len(pictures))
     for what, own in (("names", [p.name for p in pictures]), ("broad names", [p.kind for p in pictures])):
         labels = sorted(set(own))
@@ -76,36 +94,13 @@ def everyday(model: Perception, root: Path) -> Iterator[Figure]:
         ours = images @ torch.from_numpy(model.embed_texts(labels, "photo")).T
         alike = likeness(labels, root)
         for k in (1, 5):
-            hits = _hits(ours, target, k)
-            peers = {size: _hits(answer @ alike, target, k) for size, answer in answers.items()}
+            hits = hits_among(ours, target, k)
+            peers = {size: hits_among(answer @ alike, target, k) for size, answer in answers.items()}
             size = max(peers, key=lambda size: float(peers[size].double().mean()))
             chance, title = k / len(labels), f"everyday photographs, {len(labels)} {what}, top-{k}"
-            yield _figure(title, hits, numbers, chance)
-            yield _figure(f"{title}: baseline at {size} px", peers[size], numbers, chance)
-            yield _figure(f"{title}: more than the baseline", hits.double() - peers[size].double(), numbers, 0.0)
-
-
-def classifier_answers(paths: list[Path], root: Path, size: int) -> Tensor:
-    """Probabilities (N, 1000) that the trunk's own classifier gives pictures at a resolution."""
-    net, limits = trunk.load_trunk(root), PreprocessConfig(image_size=size)
-    transform = ImageTransform(limits)
-    with torch.inference_mode():
-        pooled = [net.stem(transform(path)[None]).mean((2, 3)) for path in paths]
-        return net.logits(torch.cat(pooled)).softmax(-1)
-
-
-def likeness(labels: list[str], root: Path) -> Tensor:
-    """Cosines (1000, labels) of the sentence encoder between ImageNet's names and labels, bare and in a template."""
-    encoder = SentenceEncoder(root)
-    wordnet = WordNet(fetch("wordnet-base", root) / "usr/share/wordnet")
-    names = [[name.lower() for name in wordnet.synsets[s].names] for s in vocabulary.imagenet_synsets()]
-    flat = vocabulary.as_shown(encoder, [name for own in names for name in own])
-    classes = torch.stack([part.mean(0) for part in flat.split([len(own) for own in names])])
-    return torch.nn.functional.normalize(classes, dim=-1) @ vocabulary.as_shown(encoder, labels).T
-
-
-def _hits(scores: Tensor, target: Tensor, k: int) -> Tensor:
-    return (scores.topk(k, dim=-1).indices == target[:, None]).any(1)
+            yield figure(title, hits, numbers, chance)
+            yield figure(f"{title}: baseline at {size} px", peers[size], numbers, chance)
+            yield figure(f"{title}: more than the baseline", hits.double() - peers[size].double(), numbers, 0.0)
 
 
 def photographs(model: Perception, root: Path) -> Iterator[Figure]:
@@ -123,9 +118,9 @@ def photographs(model: Perception, root: Path) -> Iterator[Figure]:
     best, ranked = answer.argmax(1), (images @ classes.T).topk(5).indices
     for k in (1, 5):
         hits = (ranked[:, :k] == best[:, None]).any(1)
-        yield _figure(f"unseen photographs, 1000 names, agreement top-{k}", hits, pictures, k / len(classes))
+        yield figure(f"unseen photographs, 1000 names, agreement top-{k}", hits, pictures, k / len(classes))
     hits, rows, usual = broad_hits(model, images, answer, wordnet.below(synsets))
-    yield _figure(f"unseen photographs, {len(BROAD)} broad names, top-1", hits, pictures[rows], usual)
+    yield figure(f"unseen photographs, {len(BROAD)} broad names, top-1", hits, pictures[rows], usual)
 
 
 def broad_hits(
@@ -149,17 +144,6 @@ def unseen_crops(root: Path) -> tuple[Pixels, NDArray[np.int64]]:
         crops += [np.asarray(pyramid.crop(rng, rng.uniform(0.4, 1.0), _SIZE), np.uint8) for _ in range(_CROPS)]
         pictures += [number] * _CROPS
     return np.stack(crops), np.array(pictures)
-
-
-def _figure(metric: str, hits: Tensor, pictures: NDArray[np.int64], chance: float) -> Figure:
-    """Crops of one picture are alike, so the interval counts pictures: bootstrap over them."""
-    values, rng = hits.double().numpy(), np.random.default_rng(0)
-    groups = [values[pictures == number] for number in np.unique(pictures)]
-    sums, counts = np.array([g.sum() for g in groups]), np.array([len(g) for g in groups])
-    draws = rng.integers(0, len(groups), (2000, len(groups)))
-    shares = sums[draws].sum(1) / counts[draws].sum(1)
-    low, high = (float(v) for v in np.percentile(shares, (2.5, 97.5)))
-    return Figure(metric, float(values.mean()), low, high, chance, len(values))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from midsight.train.embedded.texts import TextConfig
 from midsight.train.embedded.tower import TowerConfig
 from midsight.train.embedded.words import WordsConfig
 
+SHIPPED = Path(__file__).parent.parent / "recipes" / "embedded.toml"
+
 
 @dataclass(frozen=True)
 class Recipe:

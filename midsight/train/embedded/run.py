@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from midsight.checkpoints import load_pretrained, save_pretrained
 from midsight.configs import PreprocessConfig
 from midsight.data import packaged
 from midsight.data.crops import CropMixer
-from midsight.data.packaged import Picture
+from midsight.data.packaged import training_drawings
 from midsight.errors import TrainingError
 from midsight.pe import CLIP, TextTransformer, VisionTransformer
 from midsight.train.config import read_recipe
@@ -69,15 +69,6 @@ def train(config: Recipe, work: Path, out: Path, device: str = "cpu", workers: i
     save(config, material, vision, text, out)
     curves.draw(out / card.CURVES, {"Text tower": work / "text.jsonl", "Spare units": work / "head.jsonl"})
     card.write(out, config, packaged.photographs(root), packaged.furniture(root))
-
-
-def training_drawings(root: Path) -> list[Picture]:
-    """All captioned drawings that may be trained on, vector ones as PNG."""
-    emoji = packaged.emoji(root)
-    svgs = [picture.path for picture in emoji if picture.path.suffix == ".svg"]
-    drawn = dict(zip(svgs, packaged.rasterise(svgs, root / "rasterised/fluentui-emoji"), strict=True))
-    emoji = [replace(picture, path=drawn.get(picture.path, picture.path)) for picture in emoji]
-    return emoji + packaged.clip_art(root) + packaged.furniture(root)
 
 
 def names_of_photographs(words: vocabulary.Vocabulary) -> list[str]:

@@ -55,7 +55,7 @@ def main() -> int:
                 ship(given.work / name / "model", given.out / name)
         table = heads_card.measure(given.out, root, log.info)
         sys.stdout.write(table + "\n")
-        heads_card.write(given.out, table)
+        heads_card.write(given.out, scenes=table)
     except MidsightError as error:
         sys.stderr.write(f"{error}\n")
         return 1

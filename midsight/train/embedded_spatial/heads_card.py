@@ -45,8 +45,18 @@ def measure(folder: Path, root: Path, report: Callable[[str], None]) -> str:
     return "\n".join([*_figures(found, farthest), "", *_classes(found)])
 
 
-def write(folder: Path, table: str) -> None:
-    """`README.md` beside the heads."""
+def write(folder: Path, scenes: str | None = None, photographs: str | None = None) -> None:
+    """`README.md` beside the heads.
+
+    Args:
+        scenes, photographs: tables, Markdown; None keeps what stands in the card that is there.
+    """
+    old = folder / "README.md"
+    before = old.read_text(encoding="utf-8") if old.exists() else ""
+    parts = {
+        name: _marked(name, _inside(name, before) if given is None else given)
+        for name, given in (("scenes", scenes), ("photographs", photographs))
+    }
     saved = {name: read_head(folder / name) for name in ("segment", "depth", "detect")}
     sizes = {name: (folder / name / "model.safetensors").stat().st_size / 1e6 for name in saved}
     recipes = "\n\n".join(
@@ -54,10 +64,25 @@ def write(folder: Path, table: str) -> None:
         for name, one in saved.items()
     )
     text = TEMPLATE.read_text(encoding="utf-8").format(
-        table=table, recipes=recipes, scenes=HEAD_SETS[0].count, **{name: f"{size:.1f}" for name, size in sizes.items()}
+        table=parts["scenes"],
+        photographs=parts["photographs"],
+        recipes=recipes,
+        scenes=HEAD_SETS[0].count,
+        **{name: f"{size:.1f}" for name, size in sizes.items()},
     )
     with atomic_write(folder / "README.md") as file:
         file.write(text.encode())
+
+
+def _marked(name: str, text: str) -> str:
+    """A part of the card that can be found again."""
+    return f"<!-- {name} -->\n{text}\n<!-- end of {name} -->"
+
+
+def _inside(name: str, card: str) -> str:
+    """What a marked part of a card holds."""
+    start, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
+    return card.split(start, 1)[1].split(end, 1)[0] if start in card and end in card else "(not measured yet)"
 
 
 def _figures(found: dict[str, HeadFigures], farthest: float) -> list[str]:

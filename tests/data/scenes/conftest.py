@@ -51,6 +51,7 @@ def write_catalogue(folder: Path) -> Path:
         write_obj(models, name.lower(), shape, look)
         english += [f"name#{number}={name}", f"category#{number}={category}", f"creator#{number}=Test Author"]
         english += [f"model#{number}=/models/{name.lower()}.obj", f"doorOrWindow#{number}=false"]
+        english += [f"icon#{number}=/icons/{name.lower()}.png"] if number > 1 else []
         english += [f"{key}#{number}={value}" for key, value in zip(("width", "depth", "height"), size, strict=True)]
         german.append(f"name#{number}={other}".replace("ü", r"\u00fc"))
     (folder / "PluginFurnitureCatalog.properties").write_text("\n".join(english), encoding="latin-1")

@@ -31,6 +31,8 @@ def test_names_sizes_and_terms(models: list[FurnitureModel]) -> None:
     assert wardrobe.path.is_file()
     assert models[5].outdoors
     assert not wardrobe.outdoors
+    assert wardrobe.icon == wardrobe.path.parent.parent / "icons/wardrobe.png"
+    assert models[0].icon is None  # the catalogue has none of it
 
 
 def test_brands_and_spellings_are_mended_and_escapes_read(tmp_path: Path) -> None:

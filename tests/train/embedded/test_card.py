@@ -58,9 +58,11 @@ def test_the_card_counts_what_is_there(folder: Path) -> None:
 def test_results_are_replaced_and_nothing_else(folder: Path) -> None:
     before = (folder / "README.md").read_text()
     for value in (0.25, 0.5):
-        card.put_results(folder, [Figure("top-1", value, 0.2, 0.3, 0.001, 40)])
+        clips = [Figure("clips, top-1", value + 0.1, 0.2, 0.3, 0.5, 8)]
+        card.put_results(folder, [Figure("top-1", value, 0.2, 0.3, 0.001, 40)], clips)
     after = (folder / "README.md").read_text()
     assert "| top-1 | 50.0 (20.0 to 30.0) | 0.10 | 40 |" in after
+    assert "| clips, top-1 | 60.0 (20.0 to 30.0) | 50.00 | 8 |" in after
     assert "25.0 (" not in after
     assert after.split(card.RESULTS)[0] == before.split(card.RESULTS)[0]
     assert after.split(card.AFTER)[1] == before.split(card.AFTER)[1]

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from midsight.train.embedded import measure
+from midsight.train.embedded.figures import figure, hits_among
 
 
 class Model:
@@ -18,14 +19,14 @@ class Model:
 def test_hits_are_among_the_best_few() -> None:
     scores = torch.tensor([[3.0, 2.0, 1.0], [1.0, 3.0, 2.0], [2.0, 1.0, 3.0]])
     target = torch.tensor([0, 0, 0])
-    assert measure._hits(scores, target, 1).tolist() == [True, False, False]
-    assert measure._hits(scores, target, 2).tolist() == [True, False, True]
+    assert hits_among(scores, target, 1).tolist() == [True, False, False]
+    assert hits_among(scores, target, 2).tolist() == [True, False, True]
 
 
 def test_an_interval_counts_pictures_not_crops() -> None:
     hits = torch.tensor([True] * 40 + [False] * 40)
-    alone = measure._figure("each", hits, np.arange(80), 0.1)
-    pairs = measure._figure("two", hits, np.arange(80) // 40, 0.1)
+    alone = figure("each", hits, np.arange(80), 0.1)
+    pairs = figure("two", hits, np.arange(80) // 40, 0.1)
     assert (alone.value, pairs.value, alone.chance, alone.count) == (0.5, 0.5, 0.1, 80)
     assert alone.low == pytest.approx(0.39, abs=0.02)  # 0.5 - 1.96 / sqrt(4 * 80)
     assert alone.high == pytest.approx(0.61, abs=0.02)

@@ -1,0 +1,1 @@
+"""midsight's PerceptionLM as a model of lmms-eval, which finds it by an entry point."""
