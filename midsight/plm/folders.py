@@ -56,15 +56,32 @@ def read(folder: Path) -> Parts:
     """Configuration and weights of a folder, whatever its layout."""
     if (folder / native.PARAMS).exists():
         return native.read(folder)
+    config = _config_json(folder)
+    if config.get("format") == own.FORMAT:
+        return own.read(folder, config)
+    return perception_lm.read(folder, config)
+
+
+def read_config(folder: Path) -> PLMConfig:
+    """The configuration of a folder, whatever its layout; no weight is read.
+
+    Raises:
+        CheckpointError: another layout or architecture.
+    """
+    with named(folder):
+        if (folder / native.PARAMS).exists():
+            return native.config_of(folder)
+        config = _config_json(folder)
+        return own.config_of(config) if config.get("format") == own.FORMAT else perception_lm.config_of(folder, config)
+
+
+def _config_json(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").exists():
         raise CheckpointError(
             "no PLM: expected config.json (transformers' layout) or params.json with consolidated*.pth (the published "
             "one)"
         )
-    config = read_json(folder / "config.json")
-    if config.get("format") == own.FORMAT:
-        return own.read(folder, config)
-    return perception_lm.read(folder, config)
+    return read_json(folder / "config.json")
 
 
 def build(kind: type[Model], parts: Parts, dtype: torch.dtype | None, folder: Path) -> Model:

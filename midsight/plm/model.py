@@ -223,22 +223,22 @@ class PLM(nn.Module):
         tiles = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
         into = next(self.vision_model.parameters())
         out_of = next(self.vision_projector.parameters())
+        grid, threads = self.config.vision.grid, torch.get_num_threads()
+        at_once = tiles_at_once(grid, threads) if into.device.type == "cpu" else ENCODED_AT_ONCE
         parts = []
-        for some in tiles.split(self._at_once(into.device, self.config.vision.grid)):
+        for some in tiles.split(at_once):
             tokens = self.vision_model.forward_features(some.to(into), norm=True, strip_cls_token=True)
             parts.append(self.vision_projector(tokens.to(out_of)).flatten(0, 1))  # tiles x tokens, D
         return torch.cat(parts)
 
-    @staticmethod
-    def _at_once(device: torch.device, grid: int) -> int:
-        """Tiles or frames in one pass of the tower."""
-        if device.type != "cpu":
-            return ENCODED_AT_ONCE
-        return max(1, ROWS_AT_ONCE * torch.get_num_threads() // grid**2)
-
     def settings(self) -> Mapping[str, Any]:
         """The language model's configuration as a dictionary of its own."""
         return copy.deepcopy(dict(self.config.text))
+
+
+def tiles_at_once(grid: int, threads: int) -> int:
+    """Tiles or frames of `grid` x `grid` patches in one pass of the tower on a CPU."""
+    return max(1, ROWS_AT_ONCE * threads // grid**2)
 
 
 def build_language_model(text: Mapping[str, Any]) -> nn.Module:
