@@ -33,7 +33,7 @@ Gap = tuple[float, float]  # a white stretch, shares of the line's length
 def is_installed() -> bool:
     """Whether pictures of text can be read."""
     try:
-        _engine()
+        engine()
     except MissingDependencyError:
         return False
     return True
@@ -48,16 +48,16 @@ def recognise(pixels: Pixels) -> list[Word]:
     Raises:
         MissingDependencyError: rapidocr-onnxruntime or what it needs is not installed.
     """
-    engine = _engine()
+    reader = engine()
     if min(pixels.shape[:2]) < LEAST_SIDE:
         return []
     image = np.ascontiguousarray(pixels[..., ::-1])  # as OpenCV: blue first
-    corners, _ = engine(image, use_rec=False, use_cls=False)
+    corners, _ = reader(image, use_rec=False, use_cls=False)
     if not corners:
         return []
     corners = [np.array(box, np.float32) for box in corners]
-    lines = engine.get_crop_img_list(image, corners)
-    read, _ = engine.text_rec(lines, True)
+    lines = reader.get_crop_img_list(image, corners)
+    read, _ = reader.text_rec(lines, True)
     words: list[Word] = []
     for box, line, (text, score, *more) in zip(corners, lines, read, strict=True):
         if text.strip() and score >= LEAST_SCORE:
@@ -142,7 +142,12 @@ def _stretch(box: npt.NDArray[Any], start: float, end: float) -> tuple[float, fl
 
 
 @lru_cache(maxsize=1)
-def _engine() -> Any:
+def engine() -> Any:
+    """The package's engine, opened once.
+
+    Raises:
+        MissingDependencyError: rapidocr-onnxruntime or what it needs is not installed.
+    """
     try:
         from rapidocr_onnxruntime import RapidOCR
     except ImportError as error:

@@ -172,10 +172,12 @@ def _parts(cell: Sequence[Word]) -> Iterator[Sequence[Word]]:
                 end += 1
                 yield cell[start:end]
             start += 1
-        elif _NAME.match(cell[start].text.lstrip("\"'(")):
-            while end < len(cell) and not _closes(cell[end - 1]) and (_goes_on(cell, end)):
+        elif _NAME.match(cell[start].text.lstrip(_OPENING)):
+            while end < len(cell) and not _closes(cell[end - 1]) and _goes_on(cell, end):
                 end += 1
             yield cell[start:end]
+            if end < len(cell) and _NUMBER.match(cell[end].text):  # Block 16
+                yield cell[start : end + 1]
             if end - start > 2:
                 yield cell[start : start + 2]
             start = end
@@ -184,8 +186,8 @@ def _parts(cell: Sequence[Word]) -> Iterator[Sequence[Word]]:
 
 
 def _goes_on(cell: Sequence[Word], at: int) -> bool:
-    """Whether a name goes on: another capital or number, or a small word between two of them."""
-    if _NAME.match(cell[at].text) or cell[at].text[:1].isdigit():
+    """Whether a name goes on: another capital, or a small word between two of them."""
+    if _NAME.match(cell[at].text):
         return True
     return cell[at].text in _JOINS and at + 1 < len(cell) and _NAME.match(cell[at + 1].text) is not None
 
