@@ -7,7 +7,8 @@ from midsight.library.documents import prompts
 from midsight.library.documents.matching import Matcher
 from midsight.library.documents.pages import Page
 from midsight.library.documents.scoring import log_likelihoods
-from midsight.library.documents.spans import Span, spans
+from midsight.library.documents.spans import Span, labels, spans
+from midsight.library.documents.tables import compared
 from midsight.plm.boxes import Box
 from midsight.plm.model import PLM
 
@@ -16,6 +17,8 @@ CLOSE = 0.2  # spans that match so much less than the best are not asked about
 MODEL_WEIGHT = 0.025  # of the model's log likelihood beside the match
 PRIOR_WEIGHT = 0.7  # of what the model would say to any question, which is taken off
 ANY_QUESTION = "What?"
+COMPARED = 1.5  # what a span gains that a comparison gives
+LABEL = 0.3  # what the name of another loses
 PAGE_STEP = 0.1  # what a span loses for each page that is likelier than its own
 
 
@@ -63,11 +66,13 @@ class Extractor:
 
     def _ranked(self, pages: Sequence[Page], matcher: Matcher) -> list[tuple[float, Span, Page]]:
         """The best spans by the words around them, each text once."""
-        found = [
-            (matcher.score(span) - PAGE_STEP * order, span, page)
-            for order, page in enumerate(pages)
-            for span in spans(page.lines)
-        ]
+        found = []
+        for order, page in enumerate(pages):
+            here = spans(page.lines)
+            won, names = compared(matcher.question, here), labels(page.lines, here)
+            for span in here:
+                extra = COMPARED * any(span is other for other in won) - LABEL * (span.text in names)
+                found.append((matcher.score(span) + extra - PAGE_STEP * order, span, page))
         best: dict[str, tuple[float, Span, Page]] = {}
         for entry in sorted(found, key=lambda entry: -entry[0]):
             best.setdefault(entry[1].text, entry)

@@ -44,7 +44,8 @@ for _group in _ALIKE:
 
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DATE = re.compile(
-    rf"(\b\d{{1,4}}[./-](\d{{1,2}}|{_MONTHS})[./-]\d{{1,4}}\b)|(\b({_MONTHS})[a-z]*\.?,?\s+\d)|(\d\.?\s+({_MONTHS}))",
+    rf"\b\d{{1,4}}[./-](\d{{1,2}}|{_MONTHS})[./-]\d{{1,4}}\b"
+    rf"|\b({_MONTHS})[a-z]*\.?,?\s+\d{{1,2}}(,?\s+\d{{4}})?|\d{{1,2}}\.?\s+({_MONTHS})[a-z]*\.?(,?\s+\d{{4}})?",
     re.I,
 )
 _MONEY = re.compile(
@@ -59,7 +60,10 @@ _FIRM = re.compile(
 )
 _AMOUNT = re.compile(r"^\d[\d ,.']*[.,]\d\d$")
 _QUOTED = re.compile(r"[\"\N{LEFT DOUBLE QUOTATION MARK}](.{2,80}?)[\"\N{RIGHT DOUBLE QUOTATION MARK}]")
+_GRID = re.compile(r"\b(column|row)s?\b", re.I)
 _BEGINS = re.compile(r"\b(start|starts|starting|begin|begins|beginning)\b", re.I)
+_DOWNWARDS = re.compile(r"\b(below|under|underneath|beneath|after|follows|following)\b", re.I)
+_COUNT = re.compile(r"^\d[\d.,]*( ?[a-z]{1,6}\.?)?$", re.I)
 _PHONE = re.compile(r"^[+(]?\d[\d\s()./-]{5,}\d$")
 _LOOKS: tuple[tuple[str, Look], ...] = (
     (r"^(is|are|was|were|does|do|did|has|have|can|could|will|should)\b", "yes_no"),
@@ -96,6 +100,11 @@ def _letters(text: str) -> int:
     return sum(c.isalpha() for c in text)
 
 
+def _share(match: re.Match[str] | None, text: str) -> float:
+    """How much of a text a match takes; 1 from 85 percent on."""
+    return 0.0 if match is None else min(1.0, len(match.group()) / (0.85 * len(text)))
+
+
 def _is_money(text: str) -> float:
     if len(text) > 25 or not _digits(text) or _DATE.search(text) or _PHONE.match(text):
         return 0.0
@@ -112,9 +121,9 @@ def _is_firm(text: str) -> float:
 
 
 _CHECKS: dict[Look, Callable[[str], float]] = {
-    "date": lambda text: bool(_DATE.search(text)) and len(text) < 40,
+    "date": lambda text: _share(_DATE.search(text), text),
     "money": _is_money,
-    "number": lambda text: _letters(text) < _digits(text) and len(text) < 12,
+    "number": lambda text: bool(_COUNT.match(text)),
     "percent": lambda text: "%" in text and _digits(text) > 0 and len(text) < 12,
     "email": lambda text: "@" in text and " " not in text,
     "phone": lambda text: bool(_PHONE.match(text)),
@@ -134,53 +143,59 @@ class Matcher:
     """
 
     def __init__(self, question: str, lines: Sequence[Line]) -> None:
-        self.look = wanted_look(question)
+        self.question, self.look = question, wanted_look(question)
         self.asked = list(dict.fromkeys(terms(question)))
         seen = Counter(term for line in lines for term in set(_terms(line.text)))
-        self._known = set(self.asked).union(*(_ALIASES.get(term, set()) for term in self.asked))
+        if self.look == "name" and "name" not in self.asked:
+            self.asked.append("name")  # what such labels say
+        self._known = expanded(question) | set(self.asked)
         self.weight = {t: 1 / (1 + seen[t]) ** 0.5 if seen[t] else 0.35 for t in self.asked}
         self.total = sum(self.weight.values()) or 1.0
         self._height = median([_height(line.words) for line in lines]) if lines else 1.0
+        self._near = 0.95 if _DOWNWARDS.search(question) else 0.4  # of the cell right above, where there is a head
         quoted = _QUOTED.search(question)
-        self._start = quoted.group(1).strip(" .").lower() if quoted and _BEGINS.search(question) else ""
+        self._quoted = quoted.group(1).strip(" .:").lower() if quoted else ""
+        self._names = bool(quoted) and not _GRID.search(question)  # what is quoted is a label
+        self._begins = bool(quoted and _BEGINS.search(_QUOTED.sub("", question)))
 
     def score(self, span: Span) -> float:
         """How well a span fits; about -1 to 2."""
         own = set(_terms(span.text))
         beside = [set(_terms(key)) for key in span.beside]
         above = [set(_terms(key)) for key in span.above]
+        head = [set(_terms(span.head))] if span.head else []
         under = [set(_terms(key)) for key in span.under]
         around = set(_terms(span.around))
-        covered = sum(self.weight[t] * self._found(t, beside, above, under, around) for t in self.asked)
+        covered = sum(
+            self.weight[t]
+            * self._found(t, ((beside, 1.0), (head, 0.9), (above, self._near if head else 0.9), (under, 0.6)), around)
+            for t in self.asked
+        )
         shared = [t for t in self.asked if t in own]
         repeated = sum(self.weight[t] for t in shared) * len(shared) / max(1, len(own))
+        named = self._names and any(key.strip(" .:").lower() == self._quoted for key in (*span.beside, *span.above))
+        covered += 0.5 * self.total * bool(named)
         return (covered - 0.9 * repeated) / self.total + self._shape(span) + (0.1 if span.whole else 0.0)
 
     def _shape(self, span: Span) -> float:
         """What the look of the answer that is wanted says about a span."""
-        if self._start:
-            return 1.5 * (span.text.lower().startswith(self._start) and len(span.text) > 1.5 * len(self._start))
+        if self._begins:
+            starts = span.text.lower().startswith(self._quoted)
+            return 1.5 * (starts and len(span.text) > 1.5 * len(self._quoted))
         if self.look == "title":
             larger = _height(span.words) / self._height - 1
-            return min(0.8, max(0.0, larger)) + 0.3 / (1 + span.line) - 0.5 * (len(span.words) > 8)
+            return min(0.8, max(0.0, larger)) + 0.3 / (1 + span.line) - 0.5 * (len(span.words) > 8 or not span.whole)
         if self.look == "any":
             return 0.0
         fits = has_look(span.text, self.look)
         return 0.4 * fits if fits else -0.35
 
-    def _found(
-        self,
-        term: str,
-        beside: Sequence[set[str]],
-        above: Sequence[set[str]],
-        under: Sequence[set[str]],
-        around: set[str],
-    ) -> float:
+    def _found(self, term: str, keys: Sequence[tuple[Sequence[set[str]], float]], around: set[str]) -> float:
         """How near to a span one of the question's words stands, 0 to 1."""
         like = _ALIASES.get(term, set())
         best = 0.0
-        for keys, value in ((beside, 1.0), (above, 0.9), (under, 0.7)):
-            for key in keys:
+        for labels, value in keys:
+            for key in labels:
                 share = (
                     0.6 + 0.4 * len(key & self._known) / len(key) if key else 0.0
                 )  # a label that says more fits less
@@ -189,6 +204,12 @@ class Matcher:
                 elif like & key:
                     best = max(best, 0.75 * value * share)
         return max(best, 0.5 * (term in around))
+
+
+def expanded(question: str) -> set[str]:
+    """The words of a question, and what documents call them."""
+    asked = terms(question)
+    return set(asked).union(*(_ALIASES.get(term, set()) for term in asked))
 
 
 def _height(words: Sequence[Word]) -> float:

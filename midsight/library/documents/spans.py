@@ -6,13 +6,17 @@ row and of its column, in a form the label on its left, above it, or before the 
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from midsight.library.documents.layout import Line, Word
+from midsight.library.documents.numerals import number
 from midsight.plm.boxes import Box
 
 _PROSE = 6  # words, from which a cell is running text
 _SENTENCE_WORDS = 40
+_LABEL_WORDS = 3  # of a label below
+_MOST_ROWS = 80  # between a row and its head
+_ROW_GAP = 2.5  # of the line's height: the most white between two rows of a table
 _KEY_WORDS = 8  # a longer cell is no label
 _END = re.compile(r"[.!?][\"')\]]?$")
 _OPENING = "([\"'\N{LEFT DOUBLE QUOTATION MARK}"
@@ -30,7 +34,8 @@ class Span:
     words: tuple[Word, ...]
     line: int  # index of the first line
     beside: tuple[str, ...] = ()  # keys on the same row: label before the colon, cell on the left, head of the row
-    above: tuple[str, ...] = ()  # keys over it: the cell above, the head of the column
+    above: tuple[str, ...] = ()  # the cell right above
+    head: str = ""  # of its column, in a table
     under: tuple[str, ...] = ()  # the cell below a number, as on tiles
     around: str = ""  # the line or sentence that it is part of
     whole: bool = True  # a cell or a sentence, not a part of one
@@ -52,26 +57,43 @@ class Span:
 def spans(lines: Sequence[Line]) -> list[Span]:
     """All spans of a page, in reading order; of equal words with equal keys the first."""
     found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Span] = {}
+    heads = _heads(lines)
     for index, line in enumerate(lines):
         for place, cell in enumerate(line.cells):
+            head = _over(lines[heads[index]], cell) if index in heads else ""
             for span in _of_cell(lines, index, place, cell):
+                span = replace(span, head=head)
                 found.setdefault((span.text, span.beside, span.above), span)
     for span in _sentences(lines):
         found.setdefault((span.text, (), ()), span)
     return [span for span in found.values() if any(c.isalnum() for c in span.text)]
 
 
+def labels(lines: Sequence[Line], found: Sequence[Span]) -> set[str]:
+    """Texts that name others: heads of columns, what stands before a colon, the left one of two cells."""
+    named = {span.head for span in found if span.head}
+    heads = _heads(lines)
+    for index, line in enumerate(lines):
+        for cell in line.cells:
+            label, value = _parted(cell)
+            named |= {_text(label).strip(" :.")} if value or _text(label).endswith(":") else set()
+        if len(line.cells) == 2 and index not in heads:
+            named.add(_text(line.cells[0]).strip(" :."))
+    return named
+
+
 def _of_cell(lines: Sequence[Line], index: int, place: int, cell: tuple[Word, ...]) -> Iterator[Span]:
     beside, above = _beside(lines[index], place), _above(lines, index, cell)
     around = lines[index].text
     under = _under(lines, index, cell)
-    yield _span(cell, index, beside, above, around, under)
     label, value = _parted(cell)
+    yield _span(cell, index, beside, above, around, under, whole=not value)
     if value:
         yield _span(value, index, (_text(label), *beside), above, around, under)
     below = _below(lines, index, cell)
     if below is not None and len(cell) >= 2:
-        yield _span((*(value or cell), *below), index, (*((_text(label),) if value else ()), *beside), above, around)
+        both = (*(value or cell), *below)
+        yield _span(both, index, (*((_text(label),) if value else ()), *beside), above, around, whole=False)
     if len(value or cell) > 1:
         for part in _parts(value or cell):
             before = _text(cell[: cell.index(part[0])])
@@ -90,7 +112,16 @@ def _span(
 ) -> Span:
     text = _text(words)
     bare = text.strip(":") if whole else text.lstrip(_OPENING).rstrip(_EDGES)
-    return Span(bare.strip(), tuple(words), line, tuple(beside), tuple(above), tuple(under), around, whole)
+    return Span(
+        bare.strip(),
+        tuple(words),
+        line,
+        beside=tuple(beside),
+        above=tuple(above),
+        under=tuple(under),
+        around=around,
+        whole=whole,
+    )
 
 
 def _text(words: Sequence[Word]) -> str:
@@ -119,16 +150,45 @@ def _beside(line: Line, place: int) -> tuple[str, ...]:
 
 
 def _above(lines: Sequence[Line], index: int, cell: Sequence[Word]) -> tuple[str, ...]:
-    """The cell right above, and the topmost of the rows of several cells that follow each other upwards."""
-    keys: list[str] = []
-    for upper in range(index - 1, max(-1, index - 60), -1):
-        over = _over(lines[upper], cell)
-        if index - upper > 1 and len(lines[upper].cells) < 2:
-            break
-        if over:
-            keys.append(over)
-    keys = [key for key in (*keys[:1], *keys[-1:]) if len(key.split()) <= _KEY_WORDS]
-    return tuple(dict.fromkeys(keys))
+    """The cell right above."""
+    over = _over(lines[index - 1], cell) if index else ""
+    return (over,) if over and len(over.split()) <= _KEY_WORDS else ()
+
+
+def _heads(lines: Sequence[Line]) -> dict[int, int]:
+    """For each row of a table, the line that holds the heads of its columns.
+
+    That is the nearest above of which a cell over a number is not one. Rows without numbers go up as far as rows of
+    several cells follow each other closely.
+    """
+    found: dict[int, int] = {}
+    for index, line in enumerate(lines):
+        if len(line.cells) < 2:
+            continue
+        numbers = _numbers(line)
+        if len(line.cells) == 2 and not (
+            numbers and any(map(_numbers, (*lines[index - 1 : index], *lines[index + 1 : index + 2])))
+        ):
+            continue
+        for upper in range(index - 1, max(-1, index - _MOST_ROWS), -1):
+            if len(lines[upper].cells) < 2 or not _follows(lines[upper], lines[upper + 1]):
+                break
+            over = [text for text in (_over(lines[upper], cell) for cell in numbers or line.cells) if text]
+            if over and (not numbers or not any(c.isdigit() for text in over for c in text)):
+                found[index] = upper
+                if numbers:
+                    break
+    return found
+
+
+def _numbers(line: Line) -> list[tuple[Word, ...]]:
+    return [cell for cell in line.cells[1:] if number(_text(cell)) is not None]
+
+
+def _follows(line: Line, other: Line) -> bool:
+    """Whether the other line stands close below, as rows of one table do."""
+    height = line.box[3] - line.box[1]
+    return other.box[1] - line.box[3] < _ROW_GAP * height
 
 
 def _over(line: Line, cell: Sequence[Word]) -> str:
@@ -142,11 +202,11 @@ def _over(line: Line, cell: Sequence[Word]) -> str:
 
 
 def _under(lines: Sequence[Line], index: int, cell: Sequence[Word]) -> tuple[str, ...]:
-    """The text below a number: its label on a tile or a bar."""
-    if index + 1 >= len(lines) or not any(c.isdigit() for c in cell[0].text):
+    """The text below: the label of a number on a tile, or of what was written on a line of a form."""
+    if index + 1 >= len(lines) or len(cell) > _PROSE:
         return ()
     below = _over(lines[index + 1], cell)
-    return (below,) if below and not below[:1].isdigit() else ()
+    return (below,) if below and not below[:1].isdigit() and len(below.split()) <= _LABEL_WORDS else ()
 
 
 def _below(lines: Sequence[Line], index: int, cell: Sequence[Word]) -> tuple[Word, ...] | None:
