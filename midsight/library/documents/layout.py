@@ -14,8 +14,10 @@ from midsight.plm.boxes import Box
 
 CELL = " | "  # between cells of one line
 _CELL_GAP = 1.2  # of the letters' height: a wider gap inside a line starts another cell
+_CLOSE_GAP, _BESIDE = 0.45, 2  # of the letters' height, where one of so many rows above or below has a gap
 _HALF_LINE = 0.3  # of the letters' height: rows that overlap by more are one row of a table
 _GUTTER = 1.2  # of the letters' height: the least white between two columns of text
+_APART = 1.8  # of the letters' height: so much white ends columns of text
 _PROSE_WORDS = 4.0  # words of the median line, from which a block is prose and not a column of a table
 _MAX_DEPTH = 8
 _MAX_ROW = 4.0  # of the letters' height: a row of a table is not taller
@@ -110,7 +112,30 @@ def _block(words: list[Word], depth: int) -> list[Line]:
             lines[-1] = _merged(lines[-1], line)
         else:
             lines.append(line)
-    return lines
+    return [_parted(lines, index) for index in range(len(lines))]
+
+
+def _parted(lines: Sequence[Line], index: int) -> Line:
+    """A row of a table, its cells parted where they stand close but the rows beside it have a gap."""
+    line = lines[index]
+    if len(line.cells) < 2:
+        return line
+    near = [*lines[max(0, index - _BESIDE) : index], *lines[index + 1 : index + 1 + _BESIDE]]
+    near = [other for other in near if len(other.cells) > 2]
+    gaps = [(a[-1].box[2], b[0].box[0]) for other in near for a, b in zip(other.cells, other.cells[1:], strict=False)]
+    height = max(word.box[3] - word.box[1] for word in line.words)
+    cells: list[list[Word]] = []
+    for cell in line.cells:
+        cells.append([cell[0]])
+        for before, word in zip(cell, cell[1:], strict=False):
+            white = word.box[0] - before.box[2]
+            middle = (word.box[0] + before.box[2]) / 2
+            wide = white > _CLOSE_GAP * height
+            if wide and any(left < middle < right for left, right in gaps):
+                cells.append([word])
+            else:
+                cells[-1].append(word)
+    return Line(tuple(map(tuple, cells)))
 
 
 def _is_half_below(line: Line, other: Line) -> bool:
@@ -183,12 +208,19 @@ def _column_runs(rows: list[list[Word]]) -> list[tuple[int, int]]:
         last = first + 1
         while gutters and last < len(rows):
             narrowed = _shared(gutters, rows[last])
-            if not narrowed:
+            if not narrowed or _stands_alone(rows[last], rows[last - 1], narrowed[0]):
                 break
             gutters, last = narrowed, last + 1
         if last - first > 3 and gutters and _is_prose(rows[first:last], gutters[0]):
             return [(first, last)]
     return []
+
+
+def _stands_alone(row: Sequence[Word], before: Sequence[Word], gutter: tuple[float, float]) -> bool:
+    """Whether a row on one side of the gutter stands apart from the rows before it, as a foot below columns does."""
+    height = median(w.box[3] - w.box[1] for w in row)
+    one_side = row[-1].box[2] <= gutter[0] or row[0].box[0] >= gutter[1]
+    return one_side and min(w.box[1] for w in row) - max(w.box[3] for w in before) > _APART * height
 
 
 def _gaps(row: Sequence[Word]) -> list[tuple[float, float]]:

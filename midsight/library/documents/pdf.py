@@ -23,7 +23,7 @@ MAGIC = b"%PDF-"
 MAGIC_WITHIN = 1024  # bytes from the start, as readers allow
 _FINE = 64  # parts of a pixel: pdfium gives places as whole numbers
 _HYPHENS = "\u0002\ufffe"  # how pdfium spells a hyphen at the end of a line
-_WORD_GAP = 0.3  # of the letters' height: a wider gap ends a word even without a space
+_WORD_GAP = 0.3  # of the letters' size: a wider gap ends a word even without a space
 _MAX_CHARS = 200_000  # of a page; a dense page of a newspaper has 20,000
 
 
@@ -246,14 +246,14 @@ def _words(letters: Iterator[tuple[str, Box | None]]) -> Iterator[Word]:
 
 
 def _is_apart(boxes: list[Box], box: Box) -> bool:
-    """Whether a letter belongs to another word than those before it."""
+    """Whether a letter belongs to another word than those before it; words may run along or across the page."""
     last = boxes[-1]
-    height = max(b[3] - b[1] for b in boxes)
-    wide = max(height, 1.0)
-    turned = boxes[-1][0] - boxes[0][0] < boxes[0][1] - boxes[-1][1]  # text that runs upwards
-    if turned or (box[0] < last[2] + wide and box[3] <= last[1] + 0.2 * wide):
-        return abs(box[3] - last[1]) > wide or abs(box[0] - last[0]) > wide
-    return box[0] - last[2] > _WORD_GAP * wide or box[2] < last[0] - wide or abs(box[3] - last[3]) > 1.5 * wide
+    gaps = [max(0.0, box[i] - last[i + 2], last[i] - box[i + 2]) for i in (0, 1)]
+    sides = [min(last[i + 2] - last[i], box[i + 2] - box[i]) for i in (0, 1)]
+    shared = [min(last[i + 2], box[i + 2]) - max(last[i], box[i]) for i in (0, 1)]
+    size = max(max(b[2] - b[0], b[3] - b[1]) for b in (*boxes[-3:], box))
+    in_line = any(part >= 0.4 * side for part, side in zip(shared, sides, strict=True))
+    return max(gaps) > _WORD_GAP * size or not in_line
 
 
 def _word(text: str, boxes: list[Box]) -> Word:

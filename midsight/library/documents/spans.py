@@ -17,6 +17,7 @@ _SENTENCE_WORDS = 40
 _LABEL_WORDS = 3  # of a label below
 _MOST_ROWS = 80  # between a row and its head
 _ROW_GAP = 2.5  # of the line's height: the most white between two rows of a table
+_TIGHT = 0.5  # of the white above and below: what there is between labels and their values
 _KEY_WORDS = 8  # a longer cell is no label
 _END = re.compile(r"[.!?][\"')\]]?$")
 _OPENING = "([\"'\N{LEFT DOUBLE QUOTATION MARK}"
@@ -57,12 +58,14 @@ class Span:
 def spans(lines: Sequence[Line]) -> list[Span]:
     """All spans of a page, in reading order; of equal words with equal keys the first."""
     found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Span] = {}
-    heads = _heads(lines)
+    heads, stacked = _heads(lines), _stacked(lines)
     for index, line in enumerate(lines):
         for place, cell in enumerate(line.cells):
             head = _over(lines[heads[index]], cell) if index in heads else ""
             for span in _of_cell(lines, index, place, cell):
-                span = replace(span, head=head)
+                alone = index in stacked or index - 1 in stacked  # its neighbours on the line are not its labels
+                own = tuple(key for key in span.beside if key not in _beside(line, place)) if alone else span.beside
+                span = replace(span, head=head, beside=own)
                 found.setdefault((span.text, span.beside, span.above), span)
     for span in _sentences(lines):
         found.setdefault((span.text, (), ()), span)
@@ -73,11 +76,13 @@ def labels(lines: Sequence[Line], found: Sequence[Span]) -> set[str]:
     """Texts that name others: heads of columns, what stands before a colon, the left one of two cells."""
     named = {span.head for span in found if span.head}
     heads = _heads(lines)
+    for index in _stacked(lines):
+        named |= {_text(cell).strip(" :.") for cell in lines[index].cells}
     for index, line in enumerate(lines):
         for cell in line.cells:
             label, value = _parted(cell)
             named |= {_text(label).strip(" :.")} if value or _text(label).endswith(":") else set()
-        if len(line.cells) == 2 and index not in heads:
+        if len(line.cells) == 2 and index not in heads and index - 1 not in _stacked(lines):
             named.add(_text(line.cells[0]).strip(" :."))
     return named
 
@@ -179,6 +184,28 @@ def _heads(lines: Sequence[Line]) -> dict[int, int]:
                 if numbers:
                     break
     return found
+
+
+def _stacked(lines: Sequence[Line]) -> set[int]:
+    """Lines of labels that stand over their values, side by side as on a form: closer to what is below than above."""
+    found = set()
+    for index in range(len(lines) - 1):
+        line, below = lines[index], lines[index + 1]
+        if len(line.cells) < 2 or len(below.cells) > len(line.cells) or any(map(_parted_value, line.cells)):
+            continue
+        gap = below.box[1] - line.box[3]
+        before = line.box[1] - lines[index - 1].box[3] if index else float("inf")
+        after = lines[index + 2].box[1] - below.box[3] if index + 2 < len(lines) else float("inf")
+        lefts = [cell[0].box[0] for cell in line.cells]
+        height = line.box[3] - line.box[1]
+        aligned = all(min(abs(cell[0].box[0] - left) for left in lefts) < 0.6 * height for cell in below.cells)
+        if aligned and 0 <= gap < _TIGHT * before and gap < _TIGHT * after:
+            found.add(index)
+    return found
+
+
+def _parted_value(cell: Sequence[Word]) -> bool:
+    return bool(_parted(cell)[1])
 
 
 def _numbers(line: Line) -> list[tuple[Word, ...]]:
