@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from midsight.cli import (
+    ask,
     attention,
     checkpoint,
     classify,
@@ -73,6 +74,7 @@ app.command()(dense.detect)
 app.command()(dense.segment)
 app.command()(dense.depth)
 app.command()(dense.perceive)
+app.command()(ask.ask)
 app.command()(models.models)
 app.command()(checkpoint.info)
 app.command()(checkpoint.convert)
