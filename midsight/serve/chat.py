@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -128,7 +128,7 @@ class ChatService:
             media=MediaLimits(max_tiles=1 if prompt.coarse else None, images=self.limits.images),
         )
 
-    def _work(self, prompt: Prompt, config: AnswerConfig, job: Job[Item]) -> None:
+    def _work(self, prompt: Prompt, config: AnswerConfig, job: Job[Item]) -> Item:
         """In the model's thread."""
         settle(self._threads)
         answerer = Answerer(self._model, config)
@@ -136,15 +136,22 @@ class ChatService:
             answerer.chat = replace(answerer.chat, system=prompt.system)
         try:
             page = self._pages.take(answerer, prompt)
-
-            def items() -> Iterator[Item]:
-                yield (yield from answerer.stream(prompt.question, page, prompt.history, until=job.over))
-
-            for item in items():
-                job.put(item)
+            pieces = answerer.stream(prompt.question, page, prompt.history, until=job.over)
+            answer = _hand_over(pieces, job)
         except InputError as error:
             raise ApiError(400, f"messages: {error}", "context_length_exceeded", "messages") from None
         self._pages.give_back(prompt, page)
+        return answer
+
+
+def _hand_over(pieces: Generator[str, None, Answer], job: Job[Item]) -> Answer:
+    """All pieces to the job; the whole answer is left."""
+    while True:
+        try:
+            job.put(next(pieces))
+        except StopIteration as end:
+            whole: Answer = end.value
+            return whole
 
 
 class _Gone(Exception):

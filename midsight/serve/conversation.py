@@ -40,7 +40,6 @@ def read_prompt(messages: Sequence[Message], limits: ServeLimits, context_length
     sides: list[tuple[str, str]] = []
     for index, message in enumerate(messages):
         text = "\n".join(part.text for part in message.content if isinstance(part, TextPart))
-        _check_text(text, index)
         if isinstance(message, SystemMessage):
             if sides:
                 raise _refused(f"messages.{index}", "a system message must stand in front of all others")
@@ -81,13 +80,6 @@ def _pictures(messages: Sequence[Message], limits: ServeLimits) -> tuple[Picture
 def _coarse(messages: Sequence[Message]) -> bool:
     parts = [part for message in messages for part in message.content if isinstance(part, ImagePart)]
     return bool(parts) and all(part.image_url.detail == "low" for part in parts)
-
-
-def _check_text(text: str, index: int) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise _refused(f"messages.{index}.content", "half of a surrogate pair is no text") from None
 
 
 def _check_order(sides: Sequence[tuple[str, str]], count: int) -> None:

@@ -2,7 +2,7 @@
 
 with worker.admit() as ticket:   503 where the queue is full
     job = Job(seconds)
-    ticket.start(job, work)      work(job) runs in the model's thread and calls job.put(item)
+    ticket.start(job, work)      work(job) runs in the model's thread, calls job.put(item), returns the last item
     await job.next()             items in order; 504 when the time is over
 """
 
@@ -22,7 +22,7 @@ RETRY_SECONDS = 5  # when a client may try again
 
 
 class Job(Generic[Item]):
-    """Work that was asked for. `put`, `fail` and `over` are for the model's thread, the rest for the event loop."""
+    """Work that was asked for. `put` and `over` are for the model's thread, the rest for the event loop."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -70,18 +70,6 @@ class Job(Generic[Item]):
         )
 
 
-class Ticket:
-    """A place in the queue. It is free again when the request has ended and the model's thread is done with it."""
-
-    def __init__(self, worker: "Worker") -> None:
-        self._worker = worker
-        self.future: Future[None] | None = None
-
-    def start(self, job: Job[Item], work: Callable[[Job[Item]], None]) -> None:
-        """Queue the work."""
-        self.future = self._worker.submit(job, work)
-
-
 class Worker:
     """The model's thread.
 
@@ -103,8 +91,8 @@ class Worker:
         return not self._stopped.is_set()
 
     @contextlib.contextmanager
-    def admit(self) -> Iterator[Ticket]:
-        """A place in the queue for the time of the block, and longer where the model cannot stop at once.
+    def admit(self) -> Iterator["Ticket"]:
+        """A place in the queue: for the time of the block, or until the model's thread is done where that is later.
 
         Raises:
             ApiError: 503, all places are taken.
@@ -122,29 +110,18 @@ class Worker:
         try:
             yield ticket
         finally:
-            if ticket.future is None:
-                self._free()
-            else:
-                ticket.future.cancel()  # where it has not begun
-                ticket.future.add_done_callback(lambda _: self._free())
+            if ticket.future is None or ticket.future.cancel():  # not asked for, or not begun
+                self.free()
 
-    def submit(self, job: Job[Item], work: Callable[[Job[Item]], None]) -> "Future[None]":
-        """Queue the work of a job; its errors go to the job."""
+    def submit(self, job: Job[Item], work: Callable[[Job[Item]], Item]) -> "Future[None]":
+        """Queue the work of a job."""
 
         def run() -> None:
             self._jobs.add(job)
-            try:
-                if self._stopped.is_set():
-                    raise ApiError(503, "the server is being stopped", "stopping")
-                if not job.over():
-                    work(job)
-            except ApiError as error:
-                job.put(error)
-            except Exception:
-                LOGGER.exception("an answer failed")
-                job.put(ApiError(500, "the server failed; its log says more", "internal_error"))
-            finally:
-                self._jobs.discard(job)
+            last = self._last(job, work)
+            self._jobs.discard(job)
+            self.free()  # before the client hears of it, who may ask again at once
+            job.put(last)
 
         return self._thread.submit(run)
 
@@ -155,6 +132,33 @@ class Worker:
             job.leave()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _free(self) -> None:
+    def free(self) -> None:
+        """Give a place back."""
         with self._lock:
             self._taken -= 1
+
+    def _last(self, job: Job[Item], work: Callable[[Job[Item]], Item]) -> Item | ApiError:
+        """What ends a job: the last item of its work, or an error."""
+        if self._stopped.is_set():
+            return ApiError(503, "the server is being stopped", "stopping")
+        if job.over():
+            return job.late()
+        try:
+            return work(job)
+        except ApiError as error:
+            return error
+        except Exception:
+            LOGGER.exception("an answer failed")
+            return ApiError(500, "the server failed; its log says more", "internal_error")
+
+
+class Ticket:
+    """A place in the queue, for one job."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self.future: Future[None] | None = None
+
+    def start(self, job: Job[Item], work: Callable[[Job[Item]], Item]) -> None:
+        """Queue the work; what it returns is the job's last item."""
+        self.future = self._worker.submit(job, work)

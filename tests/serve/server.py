@@ -25,8 +25,8 @@ NAME = "tiny"
 @contextlib.contextmanager
 def serving(
     model: PLM,
-    limits: ServeLimits = ServeLimits(),
-    keys: Sequence[str] = (),  # noqa: B008
+    limits: ServeLimits = ServeLimits(),  # noqa: B008
+    keys: Sequence[str] = (),
 ) -> Iterator[str]:
     """The address of a server, for the time of the block."""
     with bind("127.0.0.1", 0) as socket:
