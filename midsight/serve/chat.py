@@ -22,7 +22,7 @@ from midsight.plm.media import MediaLimits
 from midsight.serve.conversation import Prompt, read_prompt
 from midsight.serve.errors import ApiError
 from midsight.serve.limits import ServeLimits, read_json_body
-from midsight.serve.log import GONE, note
+from midsight.serve.log import GONE, NOTES, note
 from midsight.serve.pages import Pages
 from midsight.serve.schema import ChatRequest, read_request
 from midsight.serve.worker import Job, Worker
@@ -188,6 +188,7 @@ class _EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._job.leave()
+            scope[NOTES].setdefault("finish_reason", "client_gone")
 
 
 class _Reply:
@@ -214,7 +215,7 @@ class _Reply:
             if item.why == "interrupted":
                 raise job.late()
         except ApiError as error:  # the status has been sent
-            note(self._scope, finish_reason=error.code)
+            note(self._scope, finish_reason="error", error=error.code)
             yield _event(error.body)
             return
         counts = self._usage(item)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from midsight.serve.log import note
+
 LONGEST = 600  # characters of a message: it may quote what was sent
 
 
@@ -34,9 +36,10 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, headers=dict(self.headers))
 
 
-def answer_api_error(_: Request, error: Exception) -> Response:
-    """For the application: an ApiError, whoever raised it."""
+def answer_api_error(request: Request, error: Exception) -> Response:
+    """For the application: an ApiError, whoever raised it; its code goes to the log."""
     assert isinstance(error, ApiError)
+    note(request.scope, error=error.code)
     return error.response()
 
 

@@ -15,7 +15,7 @@ GONE = 499  # the client left before there was an answer
 
 def note(scope: Scope, **figures: Any) -> None:
     """Add figures to the request's line."""
-    scope.get(NOTES, {}).update(figures)
+    scope.setdefault(NOTES, {}).update(figures)
 
 
 class RequestLog:

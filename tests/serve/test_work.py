@@ -198,5 +198,6 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_what_it_says(
     assert first["completion_tokens"] == body["usage"]["completion_tokens"]
     assert first["finish_reason"] == body["choices"][0]["finish_reason"]
     assert first["seconds"] > 0
+    assert lines[1]["error"] == "unsupported_value"
     for word in (secret, "k3y", "data:", body["choices"][0]["message"]["content"]):
         assert word not in caplog.text
