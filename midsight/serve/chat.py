@@ -139,7 +139,8 @@ class ChatService:
             pieces = answerer.stream(prompt.question, page, prompt.history, until=job.over)
             answer = _hand_over(pieces, job)
         except InputError as error:
-            raise ApiError(400, f"messages: {error}", "context_length_exceeded", "messages") from None
+            hint = '. Send "detail": "low" with a picture, or fewer of them' if prompt.pictures else ""
+            raise ApiError(400, f"messages: {error}{hint}", "context_length_exceeded", "messages") from None
         self._pages.give_back(prompt, page)
         return answer
 

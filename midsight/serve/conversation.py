@@ -1,7 +1,7 @@
 """Messages of a request as a prompt: system text, earlier turns, a question, and its pictures.
 
-All pictures of a conversation stand in front of its first question, wherever they were sent: so a PerceptionLM has
-learnt it, and so a page is read once for all questions about it.
+All pictures of a conversation stand in front of its first question, wherever they were sent: there PerceptionLM has
+learnt to expect one, and a page is read once for all questions about it.
 """
 
 from collections.abc import Sequence

@@ -65,6 +65,15 @@ def test_an_address_in_use_is_told_before_a_model_is_loaded(tmp_path: Path) -> N
     assert "cannot listen there (Address already in use); choose another --host or --port" in done.stderr
 
 
+def test_without_the_extra_it_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    for name in [name for name in sys.modules if name.startswith("midsight.serve")]:
+        monkeypatch.delitem(sys.modules, name)
+    done = run("--port", 0)
+    assert done.exit_code == 2
+    assert "pip install 'midsight[serve]'" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -185,7 +185,11 @@ def test_prompts_beyond_the_context(address: str) -> None:
         status, body, _ = post(address, asked(question))
         assert (status, body["error"]["code"]) == (400, "context_length_exceeded")
         assert message in body["error"]["message"]
-        assert "text" in body["error"]["message"] or "shorter question" in body["error"]["message"]
+        assert "send less text" in body["error"]["message"] or "a shorter question" in body["error"]["message"]
+    messages = [user(image(data_url(file(0))), text("a b " * 3000))]
+    status, body, _ = post(address, asked(messages=messages))
+    assert (status, body["error"]["code"]) == (400, "context_length_exceeded")
+    assert '"detail": "low"' in body["error"]["message"]
 
 
 def test_a_message_quotes_little_of_what_was_sent(address: str) -> None:
