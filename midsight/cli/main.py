@@ -25,6 +25,7 @@ from midsight.cli import (
     models,
     options,
     plm,
+    serve,
     show,
     track,
     train,
@@ -80,6 +81,7 @@ app.command()(checkpoint.info)
 app.command()(checkpoint.convert)
 app.command()(export.export)
 app.command()(demo.demo)
+app.command()(serve.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(plm.app, name="plm")
 train.app.command()(train_dense.segment)
