@@ -14,7 +14,7 @@ from midsight.plm.boxes import Box
 
 CELL = " | "  # between cells of one line
 _CELL_GAP = 1.2  # of the letters' height: a wider gap inside a line starts another cell
-_CLOSE_GAP, _BESIDE = 0.45, 2  # of the letters' height, where one of so many rows above or below has a gap
+_CLOSE_GAP, _BESIDE = 0.45, 2  # of the letters' height, where a cell of so many rows above or below starts or ends
 _HALF_LINE = 0.3  # of the letters' height: rows that overlap by more are one row of a table
 _GUTTER = 1.2  # of the letters' height: the least white between two columns of text
 _APART = 1.8  # of the letters' height: so much white ends columns of text
@@ -116,22 +116,21 @@ def _block(words: list[Word], depth: int) -> list[Line]:
 
 
 def _parted(lines: Sequence[Line], index: int) -> Line:
-    """A row of a table, its cells parted where they stand close but the rows beside it have a gap."""
+    """A row of a table, its cells parted where they stand close but a cell of a row beside it starts or ends there."""
     line = lines[index]
     if len(line.cells) < 2:
         return line
     near = [*lines[max(0, index - _BESIDE) : index], *lines[index + 1 : index + 1 + _BESIDE]]
-    near = [other for other in near if len(other.cells) > 2]
-    gaps = [(a[-1].box[2], b[0].box[0]) for other in near for a, b in zip(other.cells, other.cells[1:], strict=False)]
+    edges = [(cell[0].box[0], cell[-1].box[2]) for other in near if len(other.cells) > 2 for cell in other.cells[1:]]
     height = max(word.box[3] - word.box[1] for word in line.words)
     cells: list[list[Word]] = []
     for cell in line.cells:
         cells.append([cell[0]])
         for before, word in zip(cell, cell[1:], strict=False):
-            white = word.box[0] - before.box[2]
-            middle = (word.box[0] + before.box[2]) / 2
-            wide = white > _CLOSE_GAP * height
-            if wide and any(left < middle < right for left, right in gaps):
+            wide = word.box[0] - before.box[2] > _CLOSE_GAP * height
+            starts = any(abs(word.box[0] - left) < _CLOSE_GAP * height for left, _ in edges)
+            ends = any(abs(before.box[2] - right) < _CLOSE_GAP * height for _, right in edges)
+            if wide and (starts or ends):
                 cells.append([word])
             else:
                 cells[-1].append(word)
