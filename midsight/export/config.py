@@ -14,6 +14,8 @@ class ExportConfig:
 
     min_cosine: float = 0.9999  # of each vector of an output
     max_relative_error: float = 1e-3  # of each vector, |found - expected| / |expected|; rounding gives about 1e-6
+    min_same: float = 0.98  # of pixels with the same class, or of detections that are found again
+    min_mask_cosine: float = 0.999  # of the masks of a detection, all their probabilities as one vector
     batches: tuple[int, ...] = (1, 7)
     rounds: int = 7  # of the timing, exported and eager in turn
     sample_seconds: float = 0.1  # a sample repeats its call until it has lasted this long

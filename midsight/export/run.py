@@ -15,13 +15,15 @@ from midsight.errors import ExportError, InputError, MidsightError, OutputError
 from midsight.export.agree import Agreement, Latency, check, latency
 from midsight.export.card import Card, gist
 from midsight.export.config import SUFFIXES, ExportConfig, Format
+from midsight.export.heads import HeadSize, head_part
 from midsight.export.runner import Runner
-from midsight.export.samples import inputs_for
+from midsight.export.samples import inputs_for, most_first
 from midsight.export.towers import Part, parts_of
 from midsight.export.write import write
 from midsight.files import content_hash
 
 REPORT = "report.json"
+PACKAGES = ("midsight", "torch", "torchvision", "onnx", "onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ def export(
     out: str | Path,
     to: Format,
     *,
+    head: str | Path | None = None,
+    checkpoint: str | Path | None = None,
     layer: int | None = None,
     as_maps: bool = False,
     dynamic: bool = False,
@@ -46,35 +50,48 @@ def export(
     revision: str | None = None,
     config: ExportConfig | None = None,
 ) -> list[Exported]:
-    """Writes a model's towers as files for other programs, each checked against the model over real inputs.
+    """Writes a model's towers, or an encoder with its head, as files for other programs, each checked over real inputs.
 
-    The folder then holds `image` and, for a pair of towers, `text` with the format's ending, and `report.json`. It
-    appears whole or not at all.
+    The folder then holds `image` and, for a pair of towers, `text` with the format's ending, and `report.json`; with a
+    head `segmentation`, `depth` or `detection` in their place. It appears whole or not at all.
 
     Args:
-        source: whatever `midsight.load` takes; None and "embedded" are the model that comes with the package.
+        source: whatever `midsight.load` takes; None and "embedded" are the model that comes with the package. With a
+            head, the encoder that it was trained on; None is the one that it names.
         out: a folder that does not exist yet, or is empty.
         to: "onnx", "openvino" or "pt2" (a saved program of torch.export).
+        head: name of a head that is shipped or of a published detector, or the folder of a trained one; encoder and
+            head become one file, see `export.heads`.
+        checkpoint: of a detector with a tower of its own, weights in place of the published ones or the folder's.
         layer: export the vision tower up to this block (0-based, negative from the end), without pooling.
         as_maps: feature maps (B, C, h, w) of that block instead of tokens (B, N, C).
         dynamic: leave height and width free, and the length of texts; the batch always is.
-        image_size: side of the square of a fixed size, pixels; None is what the model was trained with.
+        image_size: side of the square of a fixed size, pixels; None is what the model or the head was trained with.
         revision: branch, tag or commit of a repository.
         config: how well the numbers must agree, and how they are timed; None takes the defaults.
 
     Raises:
         ExportError: an operator that the format lacks, or numbers beyond the bounds; nothing is left behind.
         OutputError: `out` is taken, or cannot be written.
-        InputError: an unknown format, or maps of a model that pools.
-        MissingDependencyError: the extra `export` is not installed.
-        CheckpointError, UnknownModelError, ConfigError, LayerError: as `midsight.load`.
+        InputError: an unknown format, maps of a model that pools, or options that do not go together.
+        MissingDependencyError: the extra `export` is not installed, or `dense` for a detector.
+        CheckpointError, UnknownModelError, ConfigError, LayerError: as `midsight.load`; also a head that is not known,
+            or was trained on another encoder.
     """
     if to not in SUFFIXES:
         raise InputError(f"to must be one of {', '.join(SUFFIXES)}; got {to!r}")
     target, config = Path(out), config or ExportConfig()
     _check_free(target)
-    model = load(source, device="cpu", dtype="fp32", layer=layer, revision=revision, image_size=image_size)
-    parts = parts_of(model, as_maps=as_maps, dynamic=dynamic)
+    if head is not None:
+        if layer is not None or as_maps:
+            raise InputError("a head reads the blocks that it was trained on; leave out --layer and --as-maps")
+        size = HeadSize(image_size, dynamic)
+        parts = [head_part(head, source, size, revision=revision, checkpoint=checkpoint)]
+    elif checkpoint is not None:
+        raise InputError("--checkpoint is for detectors; name one with --head")
+    else:
+        model = load(source, device="cpu", dtype="fp32", layer=layer, revision=revision, image_size=image_size)
+        parts = parts_of(model, as_maps=as_maps, dynamic=dynamic)
     if target.exists():
         os.rmdir(target)  # empty: a new one takes its place whole or not at all
     with whole_folder(target) as here:
@@ -89,7 +106,7 @@ def _check_free(target: Path) -> None:
 
 
 def _export_part(part: Part, folder: Path, to: Format, config: ExportConfig) -> Exported:
-    path = folder / f"{part.card.tower}{SUFFIXES[to]}"
+    path = folder / f"{part.card.stem}{SUFFIXES[to]}"
     write(part, path, to)
     try:
         runner = Runner(path, threads=torch.get_num_threads())
@@ -98,6 +115,8 @@ def _export_part(part: Part, folder: Path, to: Format, config: ExportConfig) -> 
     except Exception as error:  # each program has errors of its own
         raise ExportError(f"{path.name}: cannot be opened again ({gist(error)}); take another format") from error
     inputs = inputs_for(part.card, config.batches)
+    if part.card.gives == "detections":
+        inputs = most_first(part, inputs)
     agreements = check(part, runner, inputs, config, path.name)
     return Exported(path, part.card, agreements, latency(part, runner, inputs[0], config))
 
@@ -111,6 +130,7 @@ def _report(done: list[Exported], to: Format, dynamic: bool, config: ExportConfi
             "sha256": {path.name: content_hash(path) for path in _files(one.path)},
             "input": asdict(one.card.input),
             "output": asdict(one.card.output),
+            "others": [asdict(port) for port in one.card.others],
             "agreement": [asdict(agreement) for agreement in one.agreements],
             "latency": asdict(one.latency),
         }
@@ -120,11 +140,12 @@ def _report(done: list[Exported], to: Format, dynamic: bool, config: ExportConfi
         "model": card.model,
         "identity": card.identity,
         "layer": card.layer,
+        "head": None if card.head is None else asdict(card.head),
         "format": to,
         "dynamic": dynamic,
         "bounds": asdict(config),
         "files": files,
-        "versions": {name: _version(name) for name in ("midsight", "torch", "onnx", "onnxruntime", "openvino")},
+        "versions": {name: _version(name) for name in PACKAGES},
     }
 
 

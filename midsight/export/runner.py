@@ -14,6 +14,7 @@ from midsight.errors import ShapeError
 from midsight.export.card import missing, read_card
 
 Array = npt.NDArray[Any]
+Run = Callable[[Array], list[Array]]  # the input to all outputs, in order
 
 
 class Runner:
@@ -34,7 +35,7 @@ class Runner:
             InputError, CheckpointError, MissingDependencyError: as `read_card`.
         """
         self.card = read_card(path)
-        opened: dict[str, Callable[[str, int | None], Callable[[Array], Array]]] = {
+        opened: dict[str, Callable[[str, int | None], Run]] = {
             ".onnx": _onnxruntime, ".xml": _openvino, ".pt2": _pt2,
         }  # fmt: skip
         try:
@@ -43,10 +44,18 @@ class Runner:
             raise missing(error) from error
 
     def __call__(self, x: npt.ArrayLike) -> Array:
-        """One output for one input, both as the card describes them: float32 (B, D), (B, N, W) or (B, C, h, w).
+        """The first output, as the card describes it: float32 (B, D), (B, N, W) or (B, C, h, w).
 
         Raises:
             ShapeError: an input of another shape or dtype.
+        """
+        return self.run(x)[self.card.output.name]
+
+    def run(self, x: npt.ArrayLike) -> dict[str, Array]:
+        """All outputs by name; a detector has several.
+
+        Raises:
+            ShapeError: as calling it.
         """
         port, array = self.card.input, np.ascontiguousarray(x)
         fits = array.ndim == len(port.shape) and all(
@@ -55,10 +64,10 @@ class Runner:
         if not fits or array.dtype != np.dtype(port.dtype):
             shape = ", ".join(map(str, port.shape))
             raise ShapeError(f"{port.name} must be {port.dtype} ({shape}), got {array.dtype} {array.shape}")
-        return self._run(array)
+        return {port.name: found for port, found in zip(self.card.outputs, self._run(array), strict=True)}
 
 
-def _onnxruntime(path: str, threads: int | None) -> Callable[[Array], Array]:
+def _onnxruntime(path: str, threads: int | None) -> Run:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -66,10 +75,10 @@ def _onnxruntime(path: str, threads: int | None) -> Callable[[Array], Array]:
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})[0]
+    return lambda x: list(session.run(None, {name: x}))
 
 
-def _openvino(path: str, threads: int | None) -> Callable[[Array], Array]:
+def _openvino(path: str, threads: int | None) -> Run:
     import openvino
 
     # processors with bfloat16 would compute in it unasked
@@ -78,9 +87,9 @@ def _openvino(path: str, threads: int | None) -> Callable[[Array], Array]:
     with _signal_stack_kept():
         compiled = openvino.Core().compile_model(path, "CPU", settings)
 
-    def run(x: Array) -> Array:
+    def run(x: Array) -> list[Array]:
         with _signal_stack_kept():
-            return np.array(compiled(x)[0])
+            return [np.array(found) for found in compiled(x).to_tuple()]
 
     return run
 
@@ -109,14 +118,14 @@ def _signal_stack_kept() -> Iterator[None]:
         libc.sigaltstack(ctypes.byref(before), None)
 
 
-def _pt2(path: str, threads: int | None) -> Callable[[Array], Array]:
+def _pt2(path: str, threads: int | None) -> Run:
     import torch
 
     module = torch.export.load(path).module()
 
     @torch.inference_mode()
-    def run(x: Array) -> Array:
-        found: Array = module(torch.from_numpy(x)).numpy()
-        return found
+    def run(x: Array) -> list[Array]:
+        found = module(torch.from_numpy(x))
+        return [value.numpy() for value in ([found] if isinstance(found, torch.Tensor) else found)]
 
     return run

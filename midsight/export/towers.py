@@ -1,5 +1,6 @@
 """What is exported of a model: one module, one input and one output for each tower."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,19 +20,28 @@ BATCH = Dim("batch", min=1)
 
 @dataclass(frozen=True)
 class Part:
-    """One tower on its way into a file.
+    """One tower on its way into a file, maybe with a head.
 
     Attributes:
         card: what the file will say about itself.
-        module: the eager tower: `example` and its like to one output.
+        module: what is traced: `example` and its like to the card's outputs.
         example: an input to trace with.
         free: the axes of the input that stay free.
+        eager: what the file is held against; None is the module itself.
     """
 
     card: Card
     module: nn.Module
     example: Tensor
     free: dict[int, Any]
+    eager: Callable[[Tensor], Sequence[Tensor]] | None = None
+
+    @torch.inference_mode()
+    def expected(self, x: Tensor) -> dict[str, Tensor]:
+        """What the file should give, by name."""
+        found = self.module(x) if self.eager is None else self.eager(x)
+        values = [found] if isinstance(found, Tensor) else found
+        return {port.name: value for port, value in zip(self.card.outputs, values, strict=True)}
 
 
 class ImageEmbedding(nn.Module):
@@ -119,6 +129,11 @@ def _free_sides(model: Perception) -> dict[int, Any]:
     if model.config.stem == "patch":
         return {2 + i: Dim(side, min=2 * patch, max=MAX_PATCHES * patch) for i, side in enumerate(("height", "width"))}
     # a trunk cuts off what is beyond the last whole patch by a slice, which a trace can only follow for whole patches
+    return whole_patches(patch)
+
+
+def whole_patches(patch: int) -> dict[int, Any]:
+    """Height and width that are multiples of the patch size, of two patches or more."""
     return {2 + i: patch * Dim(side, min=2, max=MAX_PATCHES) for i, side in enumerate(("rows", "columns"))}
 
 

@@ -43,7 +43,7 @@ def write(part: Part, path: Path, to: Format) -> None:
         raise
     except Exception as error:  # the exporters raise all kinds
         raise ExportError(
-            f"the {part.card.tower} tower of {part.card.model} cannot be written as {to}: {_culprit(error)}. "
+            f"{part.card.what} cannot be written as {to}: {_culprit(error)}. "
             "Take another format (--to pt2 keeps every operator of torch), or replace the operator in the model."
         ) from error
 
@@ -59,7 +59,7 @@ def trace(part: Part) -> ExportedProgram:
             return torch.export.export(part.module, (part.example,), dynamic_shapes=(part.free,), strict=False)
     except Exception as error:
         raise ExportError(
-            f"torch.export cannot follow the {part.card.tower} tower of {part.card.model}: {_culprit(error)}. "
+            f"torch.export cannot follow {part.card.what}: {_culprit(error)}. "
             "Export at a fixed size (without --dynamic), or replace the operator in the model."
         ) from error
 
@@ -83,12 +83,14 @@ def _name_ports(graph: Any, card: Card) -> None:
     """The card's names in place of the trace's; shapes in between are left to whoever runs the file."""
     import onnx_ir
 
+    ports = (card.input, *card.outputs)
+    names = {port.name for port in ports}
     for node in graph:
         for value in node.outputs:
             value.shape = None
-            if value.name in (card.input.name, card.output.name):
+            if value.name in names:
                 value.name = f"{value.name}_inside"
-    for value, port in ((graph.inputs[0], card.input), (graph.outputs[0], card.output)):
+    for value, port in zip((graph.inputs[0], *graph.outputs), ports, strict=True):
         value.name, value.shape = port.name, onnx_ir.Shape(port.shape)
 
 

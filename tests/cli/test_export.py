@@ -53,3 +53,28 @@ def test_a_taken_name_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "exists already" in result.stderr
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_head_with_what_was_measured(dense_folder: Path, segment_head: Path, tmp_path: Path) -> None:
+    result = run("export", dense_folder, "--head", segment_head, "-o", tmp_path / "out", "--to", "pt2")
+    assert result.exit_code == 0, result.stderr
+    heading, first, second = (line.split() for line in result.stdout.splitlines())
+    assert (heading[-1], first[-1], second[-1]) == ("same", "100.00%", "100.00%")
+    assert first[:3] == ["segmentation.pt2", "1x3x32x32", "logits"]
+    card = read_card(tmp_path / "out" / "segmentation.pt2")
+    assert card.head is not None
+    assert card.head.classes == ("sky", "wall", "cup", "cat", "class 4")
+
+
+def test_a_head_that_cannot_be(dense_folder: Path, tiny_folder: Path, segment_head: Path, tmp_path: Path) -> None:
+    out = ("-o", tmp_path / "out", "--to", "onnx")
+    nothing = run("export", *out)
+    assert nothing.exit_code == 2
+    assert "a model (SOURCE), or a head (--head)" in nothing.stderr
+    unknown = run("export", "--head", "segmant", *out)
+    assert unknown.exit_code == 2
+    assert "no head 'segmant'; did you mean segment" in unknown.stderr
+    other = run("export", tiny_folder, "--head", segment_head, *out)
+    assert other.exit_code == 2
+    assert "they differ in" in other.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("ablation.md", "not run", "python -m benchmarks.ablation --build"),
     ("dense_use.md", "not run", "midsight depth camera:0 -o recordings --seconds 10"),
     ("detection.md", "not run", "from midsight.tasks import detection"),
+    ("documents_data.md", "not run", "midsight data build documents --out data/documents --count 10000"),
     (
         "embedded.md",
         "not run",

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from midsight.configs import PEConfig
 from midsight.errors import ConfigError
 from midsight.tasks.detection import published
 from midsight.tasks.detection.config import DETAConfig, as_config
+from midsight.tasks.detection.deformable import Shape
 from midsight.tasks.detection.deta_transformer import BoxEmbedding, DeformableTransformer, FirstStage
 from midsight.tasks.detection.nms import soft_nms
 from midsight.tasks.detection.operators import ops
@@ -221,11 +222,23 @@ class DETA(nn.Module):
         padding = torch.ones(len(sizes), 1, *pixels.shape[-2:], device=pixels.device)
         for mask, (height, width) in zip(padding, sizes, strict=True):
             mask[:, :height, :width] = 0
+        return self.answer_padded(pixels, padding, self.transformer.choose)
+
+    def answer_padded(
+        self, pixels: Tensor, padding: Tensor, choose: Callable[[FirstStage, Sequence[Shape]], Tensor]
+    ) -> Answer:
+        """A whole pass.
+
+        Args:
+            pixels: (B, 3, S, S), normalised and padded.
+            padding: float (B, 1, S, S), 1 on what is padding, else 0.
+            choose: as `DeformableTransformer.choose`.
+        """
         maps = self._project(list(self.backbone(pixels).values()))
         masks = [F.interpolate(padding, size=x.shape[-2:], mode="nearest")[:, 0] > 0.5 for x in maps]
         memory = self.transformer.encode(maps, masks)
         stage = self.transformer.first_stage(memory, self.class_embed[-1], self.bbox_embed[-1])
-        queries = self.transformer.queries(stage, memory.shapes)
+        queries = self.transformer.queries(stage, choose(stage, memory.shapes))
         layers = self.transformer.decode(memory, queries, self.class_embed, self.bbox_embed)
         return Answer(layers, queries[0], stage)
 

@@ -115,8 +115,8 @@ class DeformableTransformer(nn.Module):
         features = self.enc_output_norm(self.enc_output(memory.tokens.masked_fill(unused[..., None], 0.0)))
         return FirstStage(features, class_embed(features).float(), bbox_embed(features).float() + anchors, anchors)
 
-    def queries(self, stage: FirstStage, shapes: Sequence[Shape]) -> tuple[Tensor, Tensor, Tensor]:
-        """The chosen tokens as queries: boxes (B, Q, 4), relative; content (B, Q, C); position (B, Q, C)."""
+    def choose(self, stage: FirstStage, shapes: Sequence[Shape]) -> Tensor:
+        """Indices (B, Q) of the tokens that become queries."""
         levels = torch.cat([torch.full((rows * columns,), i) for i, (rows, columns) in enumerate(shapes)])
         levels = levels.to(stage.logits.device)
         boxes = stage.boxes.detach().sigmoid()
@@ -125,7 +125,11 @@ class DeformableTransformer(nn.Module):
             choose_queries(box, score, levels, count)
             for box, score in zip(boxes, stage.logits[..., 0].detach(), strict=True)
         ]
-        index = torch.stack(chosen)[..., None]  # B, Q, 1
+        return torch.stack(chosen)
+
+    def queries(self, stage: FirstStage, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The chosen tokens (B, Q) as queries: boxes (B, Q, 4), relative; content (B, Q, C); position (B, Q, C)."""
+        index, boxes = chosen[..., None], stage.boxes.detach().sigmoid()
         references = boxes.gather(1, index.expand(-1, -1, 4))
         code = sine_code(references * (2 * math.pi), self.config.hidden_dim // 2).flatten(2)  # B, Q, 2C
         code = self.pos_trans_norm(self.pos_trans(code.to(self.pos_trans.weight.dtype)))

@@ -49,6 +49,19 @@ class MaskRCNNHeads(nn.Module):
             For each image boxes (N, 4) as x1, y1, x2, y2, float32; scores (N,), float32; labels (N,), int64, 0-based
             and contiguous; masks (N, 1, H, W), bool.
         """
+        found = self.find(x, resized)
+        return [_on_original(d, m, old, new) for (d, m), old, new in zip(found, resized, original, strict=True)]
+
+    @torch.no_grad()
+    def find(self, x: Tensor, resized: Sequence[Size]) -> list[tuple[Detections, Tensor]]:
+        """Detections of each image in pixels of its square, and their masks within their boxes.
+
+        Args:
+            x, resized: as `detect`.
+
+        Returns:
+            For each image its detections and probabilities float32 (N, 28, 28).
+        """
         maps = list(self.backbone(x).values())
         boxes = [p.boxes for p in self.propose(maps, resized)]
         logits, deltas = self.roi_heads.predict_boxes(maps[:-1], boxes, self.config.image_size)
@@ -58,8 +71,7 @@ class MaskRCNNHeads(nn.Module):
         labels = torch.cat([d.labels for d in found])
         small = self.roi_heads.predict_masks(maps[:-1], [d.boxes for d in found], labels, self.config.image_size)
         small = small.sigmoid()
-        pieces = small.split([len(d.labels) for d in found])
-        return [_on_original(d, m, old, new) for d, m, old, new in zip(found, pieces, resized, original, strict=True)]
+        return list(zip(found, small.split([len(d.labels) for d in found]), strict=True))
 
     def propose(self, maps: Sequence[Tensor], sizes: Sequence[Size]) -> list[Proposals]:
         """The best boxes of each image, whatever is in them.

@@ -117,8 +117,12 @@ class ROIHeads(nn.Module):
 
     def predict_masks(self, maps: Sequence[Tensor], boxes: Sequence[Tensor], labels: Tensor, image_size: int) -> Tensor:
         """Logits (sum N, 28, 28) of each box for its own class, `labels` (sum N,)."""
-        logits = self.mask_head(pool(maps, boxes, MASK_POOL, image_size))
-        return logits[torch.arange(len(labels), device=labels.device), labels]
+        return of_own_class(self.mask_head(pool(maps, boxes, MASK_POOL, image_size)), labels)
+
+
+def of_own_class(logits: Tensor, labels: Tensor) -> Tensor:
+    """Masks (N, K, M, M) of all classes to the one of each label, (N, M, M)."""
+    return logits[torch.arange(labels.shape[0], device=labels.device), labels]
 
 
 def pool(maps: Sequence[Tensor], boxes: Sequence[Tensor], side: int, image_size: int) -> Tensor:
@@ -135,9 +139,13 @@ def pool(maps: Sequence[Tensor], boxes: Sequence[Tensor], side: int, image_size:
     """
     every = torch.cat(list(boxes))
     image = torch.cat([torch.full((len(b),), float(i), device=every.device) for i, b in enumerate(boxes)])
-    rois = torch.cat((image[:, None], every), dim=1)  # sum N, 5
-    levels = level_of(every, len(maps))
-    pooled = maps[0].new_zeros(len(every), maps[0].shape[1], side, side)
+    return pool_rois(maps, torch.cat((image[:, None], every), dim=1), side, image_size)
+
+
+def pool_rois(maps: Sequence[Tensor], rois: Tensor, side: int, image_size: int) -> Tensor:
+    """As `pool`, of boxes in one tensor: the index of the image, then corners, (N, 5)."""
+    levels = level_of(rois[:, 1:], len(maps))
+    pooled = maps[0].new_zeros(rois.shape[0], maps[0].shape[1], side, side)
     for level, x in enumerate(maps):
         here = (levels == level).nonzero().squeeze(1)
         pieces = ops.roi_align(

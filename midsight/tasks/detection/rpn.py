@@ -108,6 +108,14 @@ def propose(
         post_nms: most boxes of an image.
         nms_threshold: IoU within a level.
     """
+    boxes, logits, levels = best_of_levels(dense, pre_nms)
+    return [
+        _select(b, s, levels, size, post_nms, nms_threshold) for b, s, size in zip(boxes, logits, sizes, strict=True)
+    ]
+
+
+def best_of_levels(dense: Dense, pre_nms: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The best anchors of each level, moved: boxes (B, N, 4), not clipped; logits (B, N); the level of each (N,)."""
     boxes, logits, levels = [], [], []
     for level, (scores, deltas, anchors) in enumerate(zip(dense.logits, dense.deltas, dense.anchors, strict=True)):
         best, index = scores.topk(min(pre_nms, scores.shape[1]), dim=1)  # B, k
@@ -116,11 +124,7 @@ def propose(
         boxes.append(moved.view_as(chosen))
         logits.append(best)
         levels.append(torch.full_like(index[0], level))
-    of_level = torch.cat(levels)
-    return [
-        _select(b, s, of_level, size, post_nms, nms_threshold)
-        for b, s, size in zip(torch.cat(boxes, 1), torch.cat(logits, 1), sizes, strict=True)
-    ]
+    return torch.cat(boxes, 1), torch.cat(logits, 1), torch.cat(levels)
 
 
 def _select(boxes: Tensor, logits: Tensor, levels: Tensor, size: Size, limit: int, threshold: float) -> Proposals:

@@ -118,13 +118,18 @@ class WindowedBackbone(nn.Module):
 
     def rope(self, side: int, device: torch.device) -> Rope:
         """The rotations of a square of `side` tokens, which spans `rope_grid` positions, whatever its side."""
+        if torch.compiler.is_exporting():  # a traced table belongs to the trace
+            return self._new_rope(side, device)
         key = (side, device)
         if key not in self._ropes:
             with torch.inference_mode(False):  # the table outlives this call and may serve a backward pass
-                # from 1, as published; attention sees only differences
-                at = torch.arange(side, device=device, dtype=torch.float32) / side * self.rope_grid + 1
-                self._ropes[key] = Rope(angles_at(at, at, self.config.width // self.config.heads))
+                self._ropes[key] = self._new_rope(side, device)
         return self._ropes[key]
+
+    def _new_rope(self, side: int, device: torch.device) -> Rope:
+        # from 1, as published; attention sees only differences
+        at = torch.arange(side, device=device, dtype=torch.float32) / side * self.rope_grid + 1
+        return Rope(angles_at(at, at, self.config.width // self.config.heads))
 
     def _positions(self) -> Tensor:
         """The position table over the grid, (H, W, C)."""
