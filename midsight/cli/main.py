@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from midsight.cli import (
+    ask,
     attention,
     checkpoint,
     classify,
@@ -29,6 +30,7 @@ from midsight.cli import (
     track,
     train,
     train_dense,
+    train_lang,
 )
 from midsight.errors import ExportError, MediaError, MidsightError, OutputError, TrainingError
 
@@ -73,6 +75,7 @@ app.command()(dense.detect)
 app.command()(dense.segment)
 app.command()(dense.depth)
 app.command()(dense.perceive)
+app.command()(ask.ask)
 app.command()(models.models)
 app.command()(checkpoint.info)
 app.command()(checkpoint.convert)
@@ -83,6 +86,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(plm.app, name="plm")
 train.app.command()(train_dense.segment)
 train.app.command()(train_dense.depth)
+train.app.command()(train_lang.lang)
 app.add_typer(train.app, name="train")
 
 

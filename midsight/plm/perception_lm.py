@@ -4,7 +4,7 @@ The tower is a timm model there, so its configuration is a timm name with overri
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from midsight.checkpoints.renames import StateDict, under
 from midsight.checkpoints.timm import NAMES
 from midsight.configs import MODELS, PEConfig
 from midsight.errors import CheckpointError
+from midsight.plm.config import PLMConfig
 from midsight.plm.parts import Parts, plm_config, tower_config
 
 MODEL_TYPE = "perception_lm"
+IMAGE, VIDEO = 128002, 128003  # the published tokens
+OURS = "midsight"  # key of config.json, which transformers passes over
 LANGUAGE = "model.language_model."
 PROJECTOR = "model.multi_modal_projector."
 LAYERS = (("linear_1.", "projector.0."), ("linear_2.", "projector.2."))  # transformers, published
@@ -40,6 +43,22 @@ def read(folder: Path, config: Mapping[str, Any]) -> Parts:
     Raises:
         CheckpointError: another architecture, a missing, cut or foreign file.
     """
+    read_config = config_of(folder, config)
+    tensors = read_tensors(folder)
+    language = {f"model.{key}": value for key, value in under(LANGUAGE, tensors).items()}
+    if "lm_head.weight" in tensors:
+        language["lm_head.weight"] = tensors["lm_head.weight"]
+    if "lm_head.weight" not in tensors:
+        read_config = replace(read_config, tie_word_embeddings=True)
+    return Parts(read_config, from_perception_lm(tensors), _projector(tensors), language)
+
+
+def config_of(folder: Path, config: Mapping[str, Any]) -> PLMConfig:
+    """The configuration alone; whether tables are tied is what the file says.
+
+    Raises:
+        CheckpointError: another architecture.
+    """
     if config.get("model_type") != MODEL_TYPE:
         found = config.get("model_type") or config.get("architectures")
         raise CheckpointError(
@@ -48,26 +67,23 @@ def read(folder: Path, config: Mapping[str, Any]) -> Parts:
     text, vision = config.get("text_config"), config.get("vision_config")
     if not isinstance(text, dict) or not isinstance(vision, dict):
         raise CheckpointError("config.json: expected text_config and vision_config, each an object")
-    tensors = read_tensors(folder)
-    language = {f"model.{key}": value for key, value in under(LANGUAGE, tensors).items()}
-    if "lm_head.weight" in tensors:
-        language["lm_head.weight"] = tensors["lm_head.weight"]
     tower = tower_from_timm(vision)
     if bool(config.get("vision_use_cls_token", True)) != tower.use_cls_token:
         raise CheckpointError("config.json: vision_use_cls_token is not what the tower has")
-    read_config = plm_config(
+    image, video = int(config.get("image_token_id", IMAGE)), config.get("video_token_id", VIDEO)
+    return plm_config(
         dict(
             vision=tower,
             text={"model_type": "llama", **text},
             projector_pooling_ratio=int(config.get("projector_pooling_ratio", 1)),
-            image_token_id=int(config.get("image_token_id", 128002)),
-            video_token_id=config.get("video_token_id", 128003),
+            image_token_id=image,
+            video_token_id=None if video == image else video,
             stop_token_ids=_stop_tokens(folder, text),
-            tie_word_embeddings=_tied(config, text, tensors),
+            tie_word_embeddings=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
             **_limits(folder),
+            **_ours(config),
         )
     )
-    return Parts(read_config, from_perception_lm(tensors), _projector(tensors), language)
 
 
 def join(parts: Parts) -> StateDict:
@@ -92,7 +108,7 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
         vision_use_cls_token=config.vision.use_cls_token,
         projector_pooling_ratio=config.projector_pooling_ratio,
         image_token_id=config.image_token_id,
-        video_token_id=config.image_token_id + 1 if config.video_token_id is None else config.video_token_id,
+        video_token_id=_video_token(config),
         tie_word_embeddings=config.tie_word_embeddings,
     )
     generation = dict(eos_token_id=list(config.stop_token_ids), do_sample=False)
@@ -107,9 +123,16 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
         image_std=[0.5] * 3,
         resample=3,
     )
-    if config.metadata:
-        settings["midsight"] = dict(config.metadata)
+    settings[OURS] = {**config.metadata, "max_frames": config.max_frames}
     return {"config.json": settings, "generation_config.json": generation, "preprocessor_config.json": processor}
+
+
+def _video_token(config: Any) -> int:
+    """Frames that stand at image tokens: the published models have a free token behind; for others it is the same one,
+    for the next may be a word."""
+    if config.video_token_id is not None:
+        return int(config.video_token_id)
+    return VIDEO if config.image_token_id == IMAGE else int(config.image_token_id)
 
 
 def tower_from_timm(vision: Mapping[str, Any]) -> PEConfig:
@@ -179,10 +202,13 @@ def _stop_tokens(folder: Path, text: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(int(token) for token in (given if isinstance(given, list) else [given]))
 
 
-def _tied(config: Mapping[str, Any], text: Mapping[str, Any], tensors: Mapping[str, Any]) -> bool:
-    if "lm_head.weight" not in tensors:
-        return True
-    return bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
+def _ours(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What only midsight writes."""
+    if not isinstance(found := config.get(OURS), dict):
+        return {}
+    metadata = {key: value for key, value in found.items() if key != "max_frames"}
+    frames = {"max_frames": int(found["max_frames"])} if "max_frames" in found else {}
+    return {"metadata": metadata, **frames}
 
 
 def _limits(folder: Path) -> dict[str, int]:

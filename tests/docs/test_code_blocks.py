@@ -19,6 +19,7 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "not run",
         "make default-model   # or: python -m midsight.train.embedded --out FOLDER --device cuda",
     ),
+    ("lang_training.md", "not run", 'run="torchrun --nproc-per-node 8 -m midsight.cli.main"'),
     (
         "language_evaluation.md",
         "not run",
@@ -55,7 +56,10 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "midsight train spatial spatial_distill --from PE-Core-L14-336 --data photos --out runs/spatial-l",
     ),
 }
-DRAWINGS = {("architecture.md", "path, bytes, PIL image, array, tensor          labels")}  # shown, printed by nothing
+DRAWINGS = {  # shown, printed by nothing
+    ("architecture.md", "path, bytes, PIL image, array, tensor          labels"),
+    ("lang_training.md", "[[data.sets]]"),
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
