@@ -98,6 +98,7 @@ def serve(
             model, name = open_chat_model(plm, device, dtype, revision)
         app = create_app([ChatService(model, name, limits, fixed_threads(threads))], keys)
         _start_log()
+        socket.listen()  # who reads the next line may connect at once
         at = f"[{host}]" if ":" in host else host
         show.note(f"serving {name} at http://{at}:{socket.getsockname()[1]}/v1")
         if not keys and not _is_local(host):
