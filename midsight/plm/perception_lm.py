@@ -124,7 +124,26 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
         resample=3,
     )
     settings[OURS] = {**config.metadata, "max_frames": config.max_frames}
-    return {"config.json": settings, "generation_config.json": generation, "preprocessor_config.json": processor}
+    frames = dict(
+        video_processor_type="PerceptionLMVideoProcessor",
+        size=dict(height=config.tile, width=config.tile),
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        resample=3,
+        num_frames=config.max_frames,
+    )
+    together = dict(
+        processor_class="PerceptionLMProcessor",
+        patch_size=config.vision.patch_size,
+        pooling_ratio=config.projector_pooling_ratio,
+    )
+    return {
+        "config.json": settings,
+        "generation_config.json": generation,
+        "preprocessor_config.json": processor,
+        "video_preprocessor_config.json": frames,
+        "processor_config.json": together,
+    }
 
 
 def _video_token(config: Any) -> int:
