@@ -23,6 +23,7 @@ QUESTIONS = (
     "tracking",
     "trunk",
     "plm",
+    "quantised",
     "busy",
     "gpu",
 )

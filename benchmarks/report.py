@@ -10,7 +10,13 @@ from benchmarks import machine
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 MARK = re.compile(r"^<!-- question: (\w+) -->$", re.MULTILINE)
-ELSEWHERE = ("tracking", "trunk", "plm", "gpu")  # measured on a machine of its own, which the section names
+ELSEWHERE = (
+    "tracking",
+    "trunk",
+    "plm",
+    "quantised",
+    "gpu",
+)  # measured on a machine of its own, which the section names
 MACHINE = re.compile(r"<!-- machine -->\n(.*?)\n<!-- /machine -->", re.DOTALL)
 
 HEAD = """# Benchmarks
@@ -25,7 +31,7 @@ glibc keep freed memory for the whole process, so peers have the gain of it, too
 bfloat16 weights and with autocast where that is the question. Cosines of random weights are optimistic: trained
 weights can differ more. Peak memory is the resident set (VmHWM) of a process of its own, with everything that it
 imports. "(unsteady machine)" marks rows in whose rounds the probe, a matrix product, was far from its best. The
-sections about tracking, the trunk, PerceptionLM and GPUs each name a machine of their own.
+sections about tracking, the trunk, PerceptionLM, fewer bits and GPUs each name a machine of their own.
 
 ## Machine
 

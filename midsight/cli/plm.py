@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from midsight.cli import options, show
+from midsight.cli import options, plm_plan, show
 from midsight.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Vision-language models of the PerceptionLM family.",
 )
+
+
+app.command()(plm_plan.plan)
 
 
 @app.callback()

@@ -13,11 +13,12 @@ from midsight.checkpoints.official import describe
 from midsight.checkpoints.pretrained import whole_folder
 from midsight.checkpoints.reader import named, read_json
 from midsight.checkpoints.writer import write_json, write_sharded
-from midsight.errors import CheckpointError
+from midsight.errors import CheckpointError, ConfigError
 from midsight.plm import native, own, perception_lm
 from midsight.plm.config import PLMConfig
 from midsight.plm.model import PLM, import_transformers, language_config
 from midsight.plm.parts import Parts
+from midsight.plm.quantized import is_quantized
 from midsight.plm.tokenizer import TextCodec, open_tokenizer
 
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja")
@@ -55,15 +56,32 @@ def read(folder: Path) -> Parts:
     """Configuration and weights of a folder, whatever its layout."""
     if (folder / native.PARAMS).exists():
         return native.read(folder)
+    config = _config_json(folder)
+    if config.get("format") == own.FORMAT:
+        return own.read(folder, config)
+    return perception_lm.read(folder, config)
+
+
+def read_config(folder: Path) -> PLMConfig:
+    """The configuration of a folder, whatever its layout; no weight is read.
+
+    Raises:
+        CheckpointError: another layout or architecture.
+    """
+    with named(folder):
+        if (folder / native.PARAMS).exists():
+            return native.config_of(folder)
+        config = _config_json(folder)
+        return own.config_of(config) if config.get("format") == own.FORMAT else perception_lm.config_of(folder, config)
+
+
+def _config_json(folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").exists():
         raise CheckpointError(
             "no PLM: expected config.json (transformers' layout) or params.json with consolidated*.pth (the published "
             "one)"
         )
-    config = read_json(folder / "config.json")
-    if config.get("format") == own.FORMAT:
-        return own.read(folder, config)
-    return perception_lm.read(folder, config)
+    return read_json(folder / "config.json")
 
 
 def build(kind: type[Model], parts: Parts, dtype: torch.dtype | None, folder: Path) -> Model:
@@ -108,6 +126,8 @@ def fits_transformers(parts: Parts) -> bool:
 
 def take_apart(model: PLM) -> Parts:
     """The model's configuration and weights; a tied output table is left out, and the tower has one dtype."""
+    if is_quantized(model.language_model):
+        raise ConfigError("quantised weights cannot be saved: load the model without quantize and save that")
     stored = model.vision_model.conv1.weight.dtype  # norms may be in float32 for inference
     tower = {key: value.to(stored) for key, value in model.vision_model.state_dict().items()}
     language_model = dict(model.language_model.state_dict())

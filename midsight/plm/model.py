@@ -13,6 +13,7 @@ from midsight.pe import VisionTransformer
 from midsight.plm.config import PLMConfig
 from midsight.plm.decode import Sampling, decode
 from midsight.plm.projector import Projector
+from midsight.plm.quantized import Quantization, check, quantize_layers
 from midsight.plm.tokenizer import TextCodec
 
 ENCODED_AT_ONCE = 8  # tiles or frames in one pass of the tower on a GPU
@@ -45,6 +46,7 @@ class PLM(nn.Module):
         dtype: torch.dtype | None = None,
         device: str | torch.device = "cpu",
         revision: str | None = None,
+        quantize: Quantization | None = None,
     ) -> Self:
         """A PLM in eval mode, ready for inference.
 
@@ -54,14 +56,23 @@ class PLM(nn.Module):
             dtype: of the weights; None keeps the stored one.
             device: where to put them.
             revision: branch, tag or commit of a repository.
+            quantize: "int8" or "int4" for the linear maps inside the language model's layers, on the CPU and with
+                everything else in bfloat16. Such a model answers; it can be neither trained nor saved.
 
         Raises:
+            ConfigError: quantised weights on another device or in another dtype.
             CheckpointError: missing, cut or foreign files, another architecture, weights that do not fit.
             MissingDependencyError: transformers is not installed.
         """
         from midsight.plm import folders
 
-        model = folders.open_folder(cls, folders.resolve(source, revision), dtype)
+        if quantize is not None:
+            check(quantize, dtype, device)
+        model = folders.open_folder(
+            cls, folders.resolve(source, revision), torch.bfloat16 if quantize is not None else dtype
+        )
+        if quantize is not None:
+            quantize_layers(model.language_model, quantize)
         return model.to(device).prepare()
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
@@ -72,6 +83,7 @@ class PLM(nn.Module):
 
         Raises:
             OutputError: the folder cannot be written.
+            ConfigError: the weights are quantised.
         """
         from midsight.plm import folders
 
@@ -212,22 +224,22 @@ class PLM(nn.Module):
         tiles = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
         into = next(self.vision_model.parameters())
         out_of = next(self.vision_projector.parameters())
+        grid, threads = self.config.vision.grid, torch.get_num_threads()
+        at_once = tiles_at_once(grid, threads) if into.device.type == "cpu" else ENCODED_AT_ONCE
         parts = []
-        for some in tiles.split(self._at_once(into.device, self.config.vision.grid)):
+        for some in tiles.split(at_once):
             tokens = self.vision_model.forward_features(some.to(into), norm=True, strip_cls_token=True)
             parts.append(self.vision_projector(tokens.to(out_of)).flatten(0, 1))  # tiles x tokens, D
         return torch.cat(parts)
 
-    @staticmethod
-    def _at_once(device: torch.device, grid: int) -> int:
-        """Tiles or frames in one pass of the tower."""
-        if device.type != "cpu":
-            return ENCODED_AT_ONCE
-        return max(1, ROWS_AT_ONCE * torch.get_num_threads() // grid**2)
-
     def settings(self) -> Mapping[str, Any]:
         """The language model's configuration as a dictionary of its own."""
         return copy.deepcopy(dict(self.config.text))
+
+
+def tiles_at_once(grid: int, threads: int) -> int:
+    """Tiles or frames of `grid` x `grid` patches in one pass of the tower on a CPU."""
+    return max(1, ROWS_AT_ONCE * threads // grid**2)
 
 
 def build_language_model(text: Mapping[str, Any]) -> nn.Module:

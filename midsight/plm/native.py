@@ -15,6 +15,7 @@ from midsight.checkpoints.reader import named, read_json, read_tensors
 from midsight.checkpoints.renames import StateDict, Table, collect, rename, under
 from midsight.configs import PEConfig
 from midsight.errors import CheckpointError
+from midsight.plm.config import PLMConfig
 from midsight.plm.parts import Parts, plm_config, tower_config
 from midsight.plm.tokenizer import Tokenizer
 
@@ -49,13 +50,24 @@ def read(folder: Path) -> Parts:
     Raises:
         CheckpointError: a file is missing, cut or foreign.
     """
+    config = config_of(folder)
+    tensors = _weights(folder)
+    tower = under(NATIVE, tensors)
+    language = {k: v for k, v in tensors.items() if not k.startswith((NATIVE, PROJECTOR)) and k != TIED}
+    heads = int(config.text["num_attention_heads"]), int(config.text["num_key_value_heads"])
+    return Parts(config, tower, under(PROJECTOR, tensors), to_transformers(language, *heads))
+
+
+def config_of(folder: Path) -> PLMConfig:
+    """The configuration alone.
+
+    Raises:
+        CheckpointError: params.json or the tokenizer is missing or foreign, or they belong to different models.
+    """
     params = read_json(folder / PARAMS)
     model = params.get("model")
     if not isinstance(model, dict) or not isinstance(model.get("vision_model"), dict):
         raise CheckpointError(f"{PARAMS}: expected 'model' with the sizes and 'vision_model' inside it")
-    tensors = _weights(folder)
-    tower = under(NATIVE, tensors)
-    language = {k: v for k, v in tensors.items() if not k.startswith((NATIVE, PROJECTOR)) and k != TIED}
     tokenizer = Tokenizer.from_file(_tokenizer(folder, params))
     text = _text_config(model)
     if text["vocab_size"] != tokenizer.n_words:
@@ -64,7 +76,7 @@ def read(folder: Path) -> Parts:
             "they belong to different models"
         )
     data = params.get("data") or {}
-    config = plm_config(
+    return plm_config(
         dict(
             vision=tower_config(_tower_values(model["vision_model"])),
             text=text,
@@ -76,8 +88,6 @@ def read(folder: Path) -> Parts:
             max_frames=int(data.get("max_video_frames", 32)),
         )
     )
-    heads = text["num_attention_heads"], text["num_key_value_heads"]
-    return Parts(config, tower, under(PROJECTOR, tensors), to_transformers(language, *heads))
 
 
 def to_transformers(tensors: Mapping[str, Tensor], heads: int, kv_heads: int) -> StateDict:

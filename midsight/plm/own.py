@@ -21,13 +21,19 @@ PARTS = ("vision_model.", "vision_projector.", "language_model.")
 
 def read(folder: Path, config: Mapping[str, Any]) -> Parts:
     """Configuration and weights of a folder that `join` and `describe` wrote."""
+    found = config_of(config)
+    tensors = read_tensors(folder)
+    return Parts(found, *(under(prefix, tensors) for prefix in PARTS))
+
+
+def config_of(config: Mapping[str, Any]) -> PLMConfig:
+    """The configuration alone."""
     values = {field.name: config[field.name] for field in fields(PLMConfig) if field.name in config}
     if not isinstance(values.get("vision"), dict):
         raise CheckpointError("config.json: expected the tower under 'vision'")
     values["vision"] = tower_config(values["vision"])
     values["stop_token_ids"] = tuple(values.get("stop_token_ids", ()))
-    tensors = read_tensors(folder)
-    return Parts(plm_config(values), *(under(prefix, tensors) for prefix in PARTS))
+    return plm_config(values)
 
 
 def join(parts: Parts) -> StateDict:

@@ -4,7 +4,7 @@ The tower is a timm model there, so its configuration is a timm name with overri
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from midsight.checkpoints.renames import StateDict, under
 from midsight.checkpoints.timm import NAMES
 from midsight.configs import MODELS, PEConfig
 from midsight.errors import CheckpointError
+from midsight.plm.config import PLMConfig
 from midsight.plm.parts import Parts, plm_config, tower_config
 
 MODEL_TYPE = "perception_lm"
@@ -42,6 +43,22 @@ def read(folder: Path, config: Mapping[str, Any]) -> Parts:
     Raises:
         CheckpointError: another architecture, a missing, cut or foreign file.
     """
+    read_config = config_of(folder, config)
+    tensors = read_tensors(folder)
+    language = {f"model.{key}": value for key, value in under(LANGUAGE, tensors).items()}
+    if "lm_head.weight" in tensors:
+        language["lm_head.weight"] = tensors["lm_head.weight"]
+    if "lm_head.weight" not in tensors:
+        read_config = replace(read_config, tie_word_embeddings=True)
+    return Parts(read_config, from_perception_lm(tensors), _projector(tensors), language)
+
+
+def config_of(folder: Path, config: Mapping[str, Any]) -> PLMConfig:
+    """The configuration alone; whether tables are tied is what the file says.
+
+    Raises:
+        CheckpointError: another architecture.
+    """
     if config.get("model_type") != MODEL_TYPE:
         found = config.get("model_type") or config.get("architectures")
         raise CheckpointError(
@@ -50,15 +67,11 @@ def read(folder: Path, config: Mapping[str, Any]) -> Parts:
     text, vision = config.get("text_config"), config.get("vision_config")
     if not isinstance(text, dict) or not isinstance(vision, dict):
         raise CheckpointError("config.json: expected text_config and vision_config, each an object")
-    tensors = read_tensors(folder)
-    language = {f"model.{key}": value for key, value in under(LANGUAGE, tensors).items()}
-    if "lm_head.weight" in tensors:
-        language["lm_head.weight"] = tensors["lm_head.weight"]
     tower = tower_from_timm(vision)
     if bool(config.get("vision_use_cls_token", True)) != tower.use_cls_token:
         raise CheckpointError("config.json: vision_use_cls_token is not what the tower has")
     image, video = int(config.get("image_token_id", IMAGE)), config.get("video_token_id", VIDEO)
-    read_config = plm_config(
+    return plm_config(
         dict(
             vision=tower,
             text={"model_type": "llama", **text},
@@ -66,12 +79,11 @@ def read(folder: Path, config: Mapping[str, Any]) -> Parts:
             image_token_id=image,
             video_token_id=None if video == image else video,
             stop_token_ids=_stop_tokens(folder, text),
-            tie_word_embeddings=_tied(config, text, tensors),
+            tie_word_embeddings=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
             **_limits(folder),
             **_ours(config),
         )
     )
-    return Parts(read_config, from_perception_lm(tensors), _projector(tensors), language)
 
 
 def join(parts: Parts) -> StateDict:
@@ -112,7 +124,26 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
         resample=3,
     )
     settings[OURS] = {**config.metadata, "max_frames": config.max_frames}
-    return {"config.json": settings, "generation_config.json": generation, "preprocessor_config.json": processor}
+    frames = dict(
+        video_processor_type="PerceptionLMVideoProcessor",
+        size=dict(height=config.tile, width=config.tile),
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        resample=3,
+        num_frames=config.max_frames,
+    )
+    together = dict(
+        processor_class="PerceptionLMProcessor",
+        patch_size=config.vision.patch_size,
+        pooling_ratio=config.projector_pooling_ratio,
+    )
+    return {
+        "config.json": settings,
+        "generation_config.json": generation,
+        "preprocessor_config.json": processor,
+        "video_preprocessor_config.json": frames,
+        "processor_config.json": together,
+    }
 
 
 def _video_token(config: Any) -> int:
@@ -188,12 +219,6 @@ def _stop_tokens(folder: Path, text: Mapping[str, Any]) -> tuple[int, ...]:
     given = read_json(path).get("eos_token_id") if path.exists() else None
     given = text.get("eos_token_id", [128001, 128009]) if given is None else given
     return tuple(int(token) for token in (given if isinstance(given, list) else [given]))
-
-
-def _tied(config: Mapping[str, Any], text: Mapping[str, Any], tensors: Mapping[str, Any]) -> bool:
-    if "lm_head.weight" not in tensors:
-        return True
-    return bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
 
 
 def _ours(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,10 +108,13 @@ class Tokenizer:
         return self._coder.decode(ids)
 
     def save(self, folder: Path) -> None:
-        """Writes `tokenizer.model` in tiktoken's text format."""
+        """Writes `tokenizer.model` in tiktoken's text format, and the same as the files that transformers reads."""
+        from midsight.plm.tokenizer_json import write
+
         with atomic_write(folder / "tokenizer.model") as file:
             for token, rank in sorted(self._ranks.items(), key=lambda pair: pair[1]):
                 file.write(base64.b64encode(token) + b" " + str(rank).encode() + b"\n")
+        write(folder, self._ranks, self.special_tokens)
 
 
 class JsonTokenizer:

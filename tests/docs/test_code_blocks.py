@@ -41,6 +41,9 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "not run",
         "python -m midsight.evaluate.open_vocabulary --scenes runs/spatial/test --packages runs/embedded/data",
     ),
+    ("serve.md", "not run", "midsight serve --plm facebook/Perception-LM-1B"),
+    ("serve.md", "not run", "import base64"),
+    ("serve.md", "not run", 'MIDSIGHT_API_KEYS="$(cat keys.txt)" midsight serve --plm my-plm --host 0.0.0.0'),
     ("spatial.md", "not run", "midsight data scenes --out scenes --count 2000 --size 448"),
     (
         "spatial.md",

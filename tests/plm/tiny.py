@@ -23,6 +23,7 @@ from midsight.plm.chat import SYSTEM
 from midsight.plm.folders import take_apart
 from midsight.plm.model import build_language_model
 from midsight.plm.tokenizer import FIRST_SPECIAL, PIECES, TextCodec, open_tokenizer
+from midsight.plm.tokenizer_json import byte_chars
 from tests import peers
 
 Marks = Literal["llama3", "chatml", "tiktoken"]
@@ -78,18 +79,11 @@ def write_tokenizer(folder: Path, marks: Marks = "llama3") -> TextCodec:
 
 def _ranks(tokenizer: Tokenizer) -> bytes:
     """The vocabulary in tiktoken's text format; ids are ranks, as merges come in the order of their ids."""
-    byte_of = {char: index for index, char in enumerate(_byte_chars())}
+    byte_of = {char: index for index, char in enumerate(byte_chars())}
     lines = []
     for token, rank in sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1]):
         lines.append(base64.b64encode(bytes(byte_of[char] for char in token)) + b" %d" % rank)
     return b"\n".join(lines) + b"\n"
-
-
-def _byte_chars() -> list[str]:
-    """The visible character that byte-level vocabularies write for each byte (published with GPT-2)."""
-    visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return [chr(256 + hidden.index(byte)) if byte in hidden else chr(byte) for byte in range(256)]
 
 
 @dataclass(frozen=True)
