@@ -13,6 +13,7 @@ _LEAST = re.compile(r"\b(lowest|smallest|least|fewest|minimum|cheapest|shortest|
 _ORDER = re.compile(
     r"\b(?:listed|named|mentioned|stands|comes|appears)\s+(first|last)\b|\b(first|last)\s+(?:entry|row|item)\b", re.I
 )
+_PRICE = re.compile(r"\b(cheapest|expensive|dearest|costs?)\b", re.I)
 _VALUE = re.compile(r"\b(what|which)\s+(is|was)\s+the\s+\w*\s*(value|number|price|amount|figure|share|total)\b", re.I)
 _TOTALS = frozenset(stem for word in ("total", "subtotal", "sum", "tax", "vat", "gst", "net") for stem in terms(word))
 
@@ -33,6 +34,7 @@ def compared(question: str, spans: Sequence[Span]) -> list[Span]:
 def _column(question: str, spans: Sequence[Span]) -> list[Span]:
     """The numbers of the column that the question speaks of, or else of all tiles and rows of two cells."""
     numbers = [s for s in spans if s.whole and number(s.text) is not None and not _is_sum(s)]
+    question += " price" if _PRICE.search(question) else ""
     asked, like = set(terms(question)), expanded(question)
     columns: dict[str, list[Span]] = {}
     for span in numbers:

@@ -80,6 +80,7 @@ def test_the_words_around_a_span_find_the_answer(rows: list[str], question: str,
     [
         ("Which item has the highest unit price?", ["Garden hose"]),
         ("Which item is the cheapest by unit price?", ["Envelopes"]),
+        ("Which item is the most expensive?", ["Garden hose"]),
         ("What is the lowest stock?", ["Garden hose"]),
         ("What is the highest value in the column Stock?", ["310"]),
         ("Which item is listed last?", ["Envelopes"]),
