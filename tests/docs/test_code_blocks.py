@@ -11,6 +11,9 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("README.md", "not run", "make demo   # classify, compare and show the shipped media; writes demo/index.html"),
     ("README.md", "without CUDA", "import torch"),
     ("ablation.md", "not run", "python -m benchmarks.ablation --build"),
+    ("ask.md", "not run", "pip install 'midsight[plm,documents]'"),
+    ("ask.md", "not run", 'midsight ask report.pdf "Who approved the budget?"'),
+    ("ask.md", "not run", 'midsight ask report.pdf "What is the total?" --json'),
     ("dense_use.md", "not run", "midsight depth camera:0 -o recordings --seconds 10"),
     ("detection.md", "not run", "from midsight.tasks import detection"),
     (
