@@ -194,7 +194,7 @@ def _manual(name: str, work: Path) -> Path:
 def write(name: str, table: str) -> None:
     """Puts a table between its marks in the page."""
     text = PAGE.read_text()
-    first, last = f"<!-- generated: {name} -->\n", "<!-- /generated -->"
+    first, last = f"<!-- measured: {name} -->\n", "<!-- /measured -->"
     before, _, rest = text.partition(first)
     _, _, after = rest.partition(last)
     PAGE.write_text(f"{before}{first}{table}\n{last}{after}")

@@ -21,7 +21,7 @@ LEAST_SCORE = 0.5  # of a line, as the package has it
 _UPRIGHT = 1.5  # height over width, from which the engine turns a line before it reads it
 _INK = 0.35  # of a line's contrast: a column with less than that is white
 _SPACE = 0.17  # of the line's height: the least white between two words
-_WIDE = 0.5  # of the line's height: so much white parts even signs
+_DIGITS, _WIDE = 0.4, 0.5  # of the line's height: so much white parts even two figures, even signs
 _CLOSING, _OPENING = frozenset(".,;:!?)]%'/-"), frozenset("([/'-#$\N{EURO SIGN}\N{POUND SIGN}")
 _PADDING = 0.12  # of the line's height, above and below: what the detector adds to the letters
 _TO_LETTERS = 2.2  # a space is at least so many times the usual white between letters
@@ -85,12 +85,13 @@ def split(line: npt.NDArray[Any], text: str, centres: Centres) -> list[tuple[str
         text: what was read in it.
         centres: of the text's letters, one each.
     """
-    gaps, wide = white_gaps(line), _WIDE * line.shape[0] / line.shape[1]
+    gaps, height = white_gaps(line), line.shape[0] / line.shape[1]
+    known = _DIGITS if " " in text.strip() else 0.0  # where the engine saw spaces, it is believed but for wide gaps
     words: list[tuple[str, float, float]] = []
     start, word = 0.0, ""
     for index, letter in enumerate(text):
         between = _gap_between(gaps, centres[index - 1], centres[index]) if index else None
-        if between and _holds_together(text[index - 1], letter) and between[1] - between[0] < wide:
+        if between and between[1] - between[0] < max(known, _least(text[max(0, index - 2) : index], letter)) * height:
             between = None
         if word and (between or letter.isspace()):
             end, after = between or (centres[index], centres[index])
@@ -100,11 +101,16 @@ def split(line: npt.NDArray[Any], text: str, centres: Centres) -> list[tuple[str
     return [*words, (word, start, 1.0)] if word else words
 
 
-def _holds_together(left: str, right: str) -> bool:
-    """Whether two letters usually stand without a space between them, though signs are narrow and look apart."""
+def _least(before: str, right: str) -> float:
+    """The least white, in the line's height, that parts a letter from the two before it.
+
+    Figures and signs are narrow and look apart.
+    """
+    left = before[-1]
     if left.isdigit() and right.isdigit():
-        return False
-    return right in _CLOSING or left in _OPENING or (left in ".,:" and right.isdigit())
+        return _DIGITS
+    number = left in ".,:" and before[0].isdigit() and right.isdigit()
+    return _WIDE if number or right in _CLOSING or left in _OPENING else 0.0
 
 
 def _gap_between(gaps: Sequence[Gap], left: float, right: float) -> Gap | None:

@@ -42,6 +42,14 @@ def test_signs_of_a_number_do_not_part_it() -> None:
     assert [word for word, *_ in ocr.split(line, "69.99", [(s + 7) / 300 for s in starts])] == ["69.99"]
 
 
+def test_two_figures_one_are_one_number() -> None:
+    line = np.full((40, 300, 3), 255, np.uint8)
+    starts = (10, 20, 60, 66, 72)  # two narrow figures 8 apart, then letters 2 apart
+    for start in starts:
+        line[8:32, start : start + (2 if start < 60 else 4)] = 0
+    assert [word for word, *_ in ocr.split(line, "11mm\N{PLUS SIGN}", [(s + 2) / 300 for s in starts])][0] == "11"
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (40, 40), (400, 300)])
 def test_pictures_without_text_have_no_words(size: tuple[int, int]) -> None:
     assert ocr.recognise(np.full((*size, 3), 255, np.uint8)) == []
