@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Style = Literal["auto", "span", "free"]
 Why = Literal["stop", "length", "interrupted"]
 Show = Callable[[str], None]
+_LEAST_LETTERS = 4  # that are text, and not what OCR takes for it in a photograph
 _ROOM = 160  # tokens of a prompt beside text, question and pictures
 
 
@@ -142,7 +143,7 @@ class DocumentAsker:
         return self._write(pages, question, show)
 
     def _check_readable(self, pages: Sequence[Page]) -> None:
-        if self.sees or any(page.lines for page in pages):
+        if self.sees or sum(c.isalnum() for page in pages for c in page.text) >= _LEAST_LETTERS:
             return
         if self.reader.ocr == "never":
             raise InputError(
