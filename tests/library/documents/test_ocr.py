@@ -1,8 +1,11 @@
 """Words read in pictures of text that Pillow drew."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from midsight.errors import MissingDependencyError
 from midsight.library.documents import ocr
 from midsight.library.documents.layout import read_lines
 from tests.library.documents.makers import picture_of
@@ -53,3 +56,11 @@ def test_two_figures_one_are_one_number() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (40, 40), (400, 300)])
 def test_pictures_without_text_have_no_words(size: tuple[int, int]) -> None:
     assert ocr.recognise(np.full((*size, 3), 255, np.uint8)) == []
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rapidocr_onnxruntime", None)
+    ocr.engine.cache_clear()
+    with pytest.raises(MissingDependencyError, match=r"rapidocr-onnxruntime.*pip install --no-deps.*--ocr never"):
+        ocr.recognise(np.full((40, 40, 3), 255, np.uint8))
+    assert not ocr.is_installed()

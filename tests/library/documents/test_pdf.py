@@ -1,12 +1,13 @@
 """PDFs: word boxes against the ink of the page as drawn, turned and cropped pages, and files that mean harm."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from midsight.errors import ConfigError, MediaError
+from midsight.errors import ConfigError, MediaError, MissingDependencyError
 from midsight.library.documents.pdf import Pdf, PdfLimits, is_pdf, spread
 from tests.library.documents.makers import INVOICE, PROTECTED, Sheet, write_pdf
 
@@ -108,3 +109,9 @@ def test_words_share_a_box_by_their_letters() -> None:
         ("ab", (0, 5, 20, 15)),
         ("cdef", (30, 5, 70, 15)),
     ]
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    with pytest.raises(MissingDependencyError, match=r"pypdfium2.*midsight\[documents\]"):
+        Pdf(write_pdf(tmp_path / "a.pdf", [Sheet(INVOICE)]))
