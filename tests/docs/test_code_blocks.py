@@ -40,6 +40,10 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "not run",
         "python -m midsight.evaluate.open_vocabulary --scenes runs/spatial/test --packages runs/embedded/data",
     ),
+    ("plm.md", "not run", "import torch"),
+    ("plm.md", "not run", "from midsight.plm import Sampling"),
+    ("plm.md", "not run", 'page = answerer.read(["invoice.png"])'),
+    ("plm.md", "not run", "from midsight.plm.answer import Ask"),
     ("spatial.md", "not run", "midsight data scenes --out scenes --count 2000 --size 448"),
     (
         "spatial.md",
