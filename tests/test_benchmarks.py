@@ -25,6 +25,7 @@ HELPERS = {
     "captions",
     "child",
     "common",
+    "documents",
     "machine",
     "media",
     "names",

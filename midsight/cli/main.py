@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from midsight.cli import (
+    ask,
     attention,
     checkpoint,
     classify,
@@ -24,10 +25,12 @@ from midsight.cli import (
     models,
     options,
     plm,
+    serve,
     show,
     track,
     train,
     train_dense,
+    train_lang,
 )
 from midsight.errors import ExportError, MediaError, MidsightError, OutputError, TrainingError
 
@@ -72,15 +75,18 @@ app.command()(dense.detect)
 app.command()(dense.segment)
 app.command()(dense.depth)
 app.command()(dense.perceive)
+app.command()(ask.ask)
 app.command()(models.models)
 app.command()(checkpoint.info)
 app.command()(checkpoint.convert)
 app.command()(export.export)
 app.command()(demo.demo)
+app.command()(serve.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(plm.app, name="plm")
 train.app.command()(train_dense.segment)
 train.app.command()(train_dense.depth)
+train.app.command()(train_lang.lang)
 app.add_typer(train.app, name="train")
 
 

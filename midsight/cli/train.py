@@ -116,7 +116,7 @@ def core(
         if outcome.figures:
             _show_figures(dict(outcome.figures), as_json)
         show.note(f"step {outcome.step}: done, {outcome.model}")
-    _leave_workers()
+    leave_workers()
 
 
 @app.command()
@@ -236,7 +236,7 @@ def spatial(
         raise typer.Exit(128 + outcome.signal if outcome.signal else TERMINATED)
     if outcome.rank == 0:
         show.note(f"step {outcome.step}: done, {outcome.model}")
-    _leave_workers()
+    leave_workers()
 
 
 def _spatial_line(record: Mapping[str, Any]) -> None:
@@ -275,7 +275,7 @@ def _show_figures(figures: dict[str, Any], as_json: bool) -> None:
     show.note(report.explanation(figures))
 
 
-def _leave_workers() -> None:
+def leave_workers() -> None:
     """Ends a process of torchrun at once: all is written, and threads of the collectives' C++ code can abort a process
     that takes Python down in its own time (seen once with gloo: "terminate called without an active exception")."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -69,7 +69,12 @@ class TablePart:
         rows = len(self._offsets) - 1
         return range(rows) if rows > 0 else [Problem(self.name, "empty table", "has no rows")]
 
-    def read(self, entry: int | Problem) -> Sample:
+    def record(self, entry: int | Problem) -> tuple[str, dict[str, Any]]:
+        """What a row says of itself, under its key; its media are not looked at.
+
+        Raises:
+            BadSample: it is no row.
+        """
         if isinstance(entry, Problem):
             raise entry.error()
         key = f"{self.name}:{entry + 1}"
@@ -78,7 +83,10 @@ class TablePart:
             raise BadSample("broken row", f"{key}: {end - start} bytes long. Is a quotation mark missing?")
         with open(self.path, "rb") as file:
             file.seek(start)
-            record = self._record(key, file.read(end - start))
+            return key, self._record(key, file.read(end - start))
+
+    def read(self, entry: int | Problem) -> Sample:
+        key, record = self.record(entry)
         place = next((value for name in self.media_fields if isinstance(value := record.get(name), str) and value), "")
         if not place:
             raise BadSample("missing path", f"{key}: names no file. Expected one of {', '.join(self.media_fields)}.")

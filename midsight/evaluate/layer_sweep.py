@@ -12,6 +12,7 @@ from midsight.errors import ConfigError
 from midsight.evaluate.layer_classes import measure_attention, measure_knn, measure_linear, measure_retrieval
 from midsight.evaluate.layer_dense import measure_depth, measure_segmentation
 from midsight.evaluate.layer_features import Report, no_report
+from midsight.evaluate.layer_language import measure_language
 from midsight.evaluate.layer_tracking import measure_tracking
 from midsight.evaluate.layer_types import LayerFigure, Measured, Sweep, SweepConfig
 from midsight.evaluate.metrics.bootstrap import bootstrap
@@ -26,6 +27,7 @@ _MEASURES: Mapping[str, Callable[[Perception, Path, SweepConfig, Path | None, Re
     "depth": measure_depth,
     "tracking": measure_tracking,
     "retrieval": measure_retrieval,
+    "lang": measure_language,
 }
 
 
@@ -40,7 +42,8 @@ def sweep_layers(
 
     Args:
         model: what `midsight.load` gave, at the size of input that is wanted; a whole model or a tower alone.
-        data: in a layout of the task's, see `layer_data`; for tracking, a folder in the layout of DAVIS.
+        data: in a layout of the task's, see `layer_data`; for tracking, a folder in the layout of DAVIS;
+            for lang, rows of questions and answers.
         config: the task, and what else is to be set.
         folder: where features go that are beyond the memory limit; a sweep that was stopped goes on from them.
         report: called with what is being done ("features", "probes", "tracking"), how much is done, and of how much.
@@ -77,4 +80,5 @@ def sweep_layers(
         found.unit,
         found.left_out,
         found.pairs,
+        found.also,
     )

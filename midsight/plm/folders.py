@@ -19,7 +19,7 @@ from midsight.plm.config import PLMConfig
 from midsight.plm.model import PLM, import_transformers, language_config
 from midsight.plm.parts import Parts
 from midsight.plm.quantized import is_quantized
-from midsight.plm.tokenizer import open_tokenizer
+from midsight.plm.tokenizer import TextCodec, open_tokenizer
 
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja")
 Model = TypeVar("Model", bound=PLM)
@@ -98,18 +98,30 @@ def build(kind: type[Model], parts: Parts, dtype: torch.dtype | None, folder: Pa
 
 
 def save_folder(model: PLM, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
-    """Writes transformers' layout, or midsight's own for a tower with a packaged stem; see `PLM.save_pretrained`."""
-    if model.config.vision is None:
+    """Writes transformers' layout, or midsight's own where that has no place; see `PLM.save_pretrained`."""
+    return save_parts(take_apart(model), model.tokenizer, folder, dtype)
+
+
+def save_parts(parts: Parts, tokenizer: TextCodec | None, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+    """The same for a model that was taken apart."""
+    if parts.config.vision is None:
         raise CheckpointError(f"{folder}: a language model alone is not a PLM; save it with transformers")
-    layout = perception_lm if model.config.vision.stem == "patch" else own
-    parts = take_apart(model)
+    layout = perception_lm if fits_transformers(parts) else own
     with whole_folder(folder) as here:
         write_sharded(here, layout.join(parts), dtype=dtype)
         for name, value in layout.describe(parts.config).items():
             write_json(here / name, value)
-        if model.tokenizer is not None:
-            model.tokenizer.save(here)
+        if tokenizer is not None:
+            tokenizer.save(here)
     return Path(folder)
+
+
+def fits_transformers(parts: Parts) -> bool:
+    """Whether transformers' PerceptionLM has a place for it: patches of 14 pixels, and a decoder named as Llama's."""
+    vision = parts.config.vision
+    assert vision is not None
+    named_so = all(key.startswith(("model.", "lm_head.")) for key in parts.language_model)
+    return vision.stem == "patch" and vision.patch_size == 14 and named_so
 
 
 def take_apart(model: PLM) -> Parts:

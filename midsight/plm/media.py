@@ -1,21 +1,26 @@
 """Pictures and videos to the tiles and frames that a PLM reads."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from midsight.configs import PreprocessConfig
 from midsight.errors import InputError
-from midsight.images import DEFAULT_LIMITS, Limits, load_image
+from midsight.images import DEFAULT_LIMITS, Limits, Pixels, load_image
+from midsight.plm.boxes import Box
 from midsight.plm.config import PLMConfig
 from midsight.transforms.image import from_config, resize_pixels
 from midsight.transforms.tiling import tile_pixels
 from midsight.video import VIDEO_SUFFIXES, VideoLimits, sample_seconds
+
+BOX_COLOUR, BOX_LINE = "red", 4  # of the box that a question about a region of a video means, pixels; published
 
 
 @dataclass(frozen=True)
@@ -45,24 +50,31 @@ class MediaLimits:
             raise InputError(f"end ({self.end:g} s) must be after start ({self.start:g} s)")
 
 
-def open_media(sources: Sequence[Any], config: PLMConfig, limits: MediaLimits = MediaLimits()) -> list[Medium]:  # noqa: B008
+def open_media(
+    sources: Sequence[Any],
+    config: PLMConfig,
+    limits: MediaLimits = MediaLimits(),  # noqa: B008
+    boxes: Mapping[int, Box] | None = None,
+) -> list[Medium]:
     """Reads pictures and videos for a model.
 
     One picture is tiled; of several, each is squashed to one tile, as published.
 
     Args:
         sources: paths, or anything that `load_image` takes; videos are told by their suffix.
+        boxes: frame of a video, counted from 0: left, top, right, bottom in pixels; drawn on those frames that are
+            looked at.
 
     Raises:
         MediaError: a source cannot be read, or is beyond the limits.
     """
     several = len(sources) > 1
-    return [_open(source, config, limits, several) for source in sources]
+    return [_open(source, config, limits, several, boxes or {}) for source in sources]
 
 
-def _open(source: Any, config: PLMConfig, limits: MediaLimits, several: bool) -> Medium:
+def _open(source: Any, config: PLMConfig, limits: MediaLimits, several: bool, boxes: Mapping[int, Box]) -> Medium:
     if isinstance(source, str | os.PathLike) and Path(source).suffix.lower() in VIDEO_SUFFIXES:
-        return _video(source, config, limits)
+        return _video(source, config, limits, boxes)
     pixels = load_image(source, limits=limits.images)
     height, width = pixels.shape[:2]
     most = limits.max_tiles or config.max_tiles
@@ -73,10 +85,21 @@ def _open(source: Any, config: PLMConfig, limits: MediaLimits, several: bool) ->
     return Medium(tiles, (width, height))
 
 
-def _video(source: Any, config: PLMConfig, limits: MediaLimits) -> Medium:
+def _video(source: Any, config: PLMConfig, limits: MediaLimits, boxes: Mapping[int, Box]) -> Medium:
     clip = sample_seconds(
         source, limits.max_frames or config.max_frames, start=limits.start, end=limits.end, limits=limits.videos
     )
     transform = from_config(PreprocessConfig(config.tile, interpolation="bicubic"))
-    frames = torch.stack([resize_pixels(frame, config.tile, config.tile, "bicubic") for frame in clip.frames])
+    drawn = [
+        _with_box(frame, boxes[index]) if index in boxes else frame
+        for frame, index in zip(clip.frames, clip.indices.tolist(), strict=True)
+    ]
+    frames = torch.stack([resize_pixels(frame, config.tile, config.tile, "bicubic") for frame in drawn])
     return Medium(transform.normalize(frames), (clip.frames.shape[2], clip.frames.shape[1]), is_video=True)
+
+
+def _with_box(frame: Pixels, box: Box) -> Pixels:
+    """A copy of a frame (H, W, 3) with a box on it."""
+    image = Image.fromarray(frame)
+    ImageDraw.Draw(image).rectangle(box, outline=BOX_COLOUR, width=BOX_LINE)
+    return np.array(image)

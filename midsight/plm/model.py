@@ -78,7 +78,8 @@ class PLM(nn.Module):
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> Path:
         """Writes a folder in transformers' layout, which transformers, vLLM and `from_pretrained` read.
 
-        A tower with a packaged stem, for which transformers has no place, is written in midsight's own layout.
+        A tower with a packaged stem or with patches of another size than 14 pixels, for which transformers has no
+        place, is written in midsight's own layout, and so is a language model whose weights are not named as Llama's.
 
         Raises:
             OutputError: the folder cannot be written.

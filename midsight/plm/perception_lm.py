@@ -18,6 +18,8 @@ from midsight.plm.config import PLMConfig
 from midsight.plm.parts import Parts, plm_config, tower_config
 
 MODEL_TYPE = "perception_lm"
+IMAGE, VIDEO = 128002, 128003  # the published tokens
+OURS = "midsight"  # key of config.json, which transformers passes over
 LANGUAGE = "model.language_model."
 PROJECTOR = "model.multi_modal_projector."
 LAYERS = (("linear_1.", "projector.0."), ("linear_2.", "projector.2."))  # transformers, published
@@ -68,16 +70,18 @@ def config_of(folder: Path, config: Mapping[str, Any]) -> PLMConfig:
     tower = tower_from_timm(vision)
     if bool(config.get("vision_use_cls_token", True)) != tower.use_cls_token:
         raise CheckpointError("config.json: vision_use_cls_token is not what the tower has")
+    image, video = int(config.get("image_token_id", IMAGE)), config.get("video_token_id", VIDEO)
     return plm_config(
         dict(
             vision=tower,
             text={"model_type": "llama", **text},
             projector_pooling_ratio=int(config.get("projector_pooling_ratio", 1)),
-            image_token_id=int(config.get("image_token_id", 128002)),
-            video_token_id=config.get("video_token_id", 128003),
+            image_token_id=image,
+            video_token_id=None if video == image else video,
             stop_token_ids=_stop_tokens(folder, text),
             tie_word_embeddings=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
             **_limits(folder),
+            **_ours(config),
         )
     )
 
@@ -104,7 +108,7 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
         vision_use_cls_token=config.vision.use_cls_token,
         projector_pooling_ratio=config.projector_pooling_ratio,
         image_token_id=config.image_token_id,
-        video_token_id=config.image_token_id + 1 if config.video_token_id is None else config.video_token_id,
+        video_token_id=_video_token(config),
         tie_word_embeddings=config.tie_word_embeddings,
     )
     generation = dict(eos_token_id=list(config.stop_token_ids), do_sample=False)
@@ -119,8 +123,7 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
         image_std=[0.5] * 3,
         resample=3,
     )
-    if config.metadata:
-        settings["midsight"] = dict(config.metadata)
+    settings[OURS] = {**config.metadata, "max_frames": config.max_frames}
     frames = dict(
         video_processor_type="PerceptionLMVideoProcessor",
         size=dict(height=config.tile, width=config.tile),
@@ -141,6 +144,14 @@ def describe(config: Any) -> dict[str, dict[str, Any]]:
         "video_preprocessor_config.json": frames,
         "processor_config.json": together,
     }
+
+
+def _video_token(config: Any) -> int:
+    """Frames that stand at image tokens: the published models have a free token behind; for others it is the same one,
+    for the next may be a word."""
+    if config.video_token_id is not None:
+        return int(config.video_token_id)
+    return VIDEO if config.image_token_id == IMAGE else int(config.image_token_id)
 
 
 def tower_from_timm(vision: Mapping[str, Any]) -> PEConfig:
@@ -208,6 +219,15 @@ def _stop_tokens(folder: Path, text: Mapping[str, Any]) -> tuple[int, ...]:
     given = read_json(path).get("eos_token_id") if path.exists() else None
     given = text.get("eos_token_id", [128001, 128009]) if given is None else given
     return tuple(int(token) for token in (given if isinstance(given, list) else [given]))
+
+
+def _ours(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What only midsight writes."""
+    if not isinstance(found := config.get(OURS), dict):
+        return {}
+    metadata = {key: value for key, value in found.items() if key != "max_frames"}
+    frames = {"max_frames": int(found["max_frames"])} if "max_frames" in found else {}
+    return {"metadata": metadata, **frames}
 
 
 def _limits(folder: Path) -> dict[str, int]:

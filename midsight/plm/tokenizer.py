@@ -5,12 +5,15 @@ Text that spells a special token stays text in both: only code puts special toke
 
 import base64
 import binascii
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from midsight.errors import CheckpointError, MissingDependencyError
 from midsight.files import atomic_write
 
+_BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 MAX_BYTES = 64 << 20  # of a vocabulary file; Llama 3's has 2 MB, the largest tokenizer.json known 33 MB
 SPECIAL_COUNT = 256  # that Llama 3 puts after the file's own tokens
 # Llama 3's first special tokens in order; the third is PerceptionLM's
@@ -117,13 +120,23 @@ class Tokenizer:
 class JsonTokenizer:
     """A `tokenizer.json` of the tokenizers library, as transformers' folders hold it."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, files: Mapping[str, bytes] | None = None) -> None:
+        """
+        Args:
+            path: of the `tokenizer.json`.
+            files: contents by name in place of those in its folder: `tokenizer.json` and what lies beside it.
+        """
         from tokenizers import Tokenizer as Backend
 
         self.path = Path(path)
-        _check_size(self.path)
+        if files is None:
+            _check_size(self.path)
+            beside = {name: self.path.with_name(name) for name in _BESIDE}
+            files = {"tokenizer.json": self.path.read_bytes()}
+            files |= {name: file.read_bytes() for name, file in beside.items() if file.is_file()}
+        self.files = files
         try:
-            self._coder = Backend.from_file(str(path))
+            self._coder = Backend.from_buffer(files["tokenizer.json"])
         except Exception as error:  # the library raises bare Exception
             raise CheckpointError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from error
         self._coder.encode_special_tokens = True  # text that spells one stays text
@@ -141,12 +154,24 @@ class JsonTokenizer:
         return str(self._coder.decode(ids, skip_special_tokens=False))
 
     def save(self, folder: Path) -> None:
-        """Copies `tokenizer.json` and what lies beside it: its settings and the chat template."""
-        for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"):
-            source = self.path.with_name(name)
-            if source.is_file():
-                with atomic_write(folder / name) as file:
-                    file.write(source.read_bytes())
+        """Writes `tokenizer.json` and what lay beside it: its settings and the chat template."""
+        for name, content in self.files.items():
+            with atomic_write(folder / name) as file:
+                file.write(content)
+
+    def renamed(self, old: str, new: str) -> "JsonTokenizer":
+        """The same with another spelling of a special token, whose id stays."""
+        quoted = json.dumps(old, ensure_ascii=False).encode(), json.dumps(new, ensure_ascii=False).encode()
+        return JsonTokenizer(self.path, {name: content.replace(*quoted) for name, content in self.files.items()})
+
+    def extended(self, token: str) -> "JsonTokenizer":
+        """The same with one more special token behind the others."""
+        from tokenizers import AddedToken
+        from tokenizers import Tokenizer as Backend
+
+        coder = Backend.from_buffer(self.files["tokenizer.json"])
+        coder.add_special_tokens([AddedToken(token, special=True, normalized=False)])
+        return JsonTokenizer(self.path, {**self.files, "tokenizer.json": coder.to_str(pretty=True).encode()})
 
 
 def open_tokenizer(folder: Path) -> TextCodec | None:

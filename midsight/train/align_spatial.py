@@ -9,8 +9,7 @@ same numbers as one that was not. Under torchrun each process holds a whole copy
 """
 
 import math
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 
 from midsight import pe
 from midsight.checkpoints import Pretrained, open_pretrained, save_pretrained
-from midsight.configs import PEConfig
 from midsight.data.datasets import Dataset, open_dataset
 from midsight.data.stream import Order
 from midsight.errors import ConfigError, TrainingError
@@ -27,6 +25,7 @@ from midsight.pe.blocks import normal_parameter
 from midsight.threads import keep_freed_memory
 from midsight.train import losses, optim, state
 from midsight.train.distributed import StopRequest, World, average_gradients, collect, total, world
+from midsight.train.headless import headless, headless_config, headless_weights
 from midsight.train.logs import Log, Report
 from midsight.train.loop import Outcome
 from midsight.train.masking import draw_blocks, hide_patches
@@ -35,9 +34,9 @@ from midsight.train.revision import revision
 from midsight.train.spatial_config import SpatialConfig, as_metadata
 from midsight.train.spatial_data import Prepare, SpatialBatch, SpatialBatches, spatial_batches
 from midsight.train.spatial_teachers import LocalityTeacher, open_locality, scene_masks
+from midsight.train.steps import Pace, take_steps
 
 _MASK_TOKEN_STD = 0.02
-_POSITIONS = "positional_embedding"
 
 
 class Student(nn.Module):
@@ -188,32 +187,29 @@ class SpatialRun:
     # Steps -----------------------------------------------------------------------------------------------------------
 
     def _train(self, stop: StopRequest) -> bool:
-        batches = self._batches()
-        stream: Iterator[SpatialBatch] = iter(batches)
-        run, clock, since = self.config.run, time.perf_counter(), self.progress.step
+        self.batches = self._batches()
+        self._stream: Iterator[SpatialBatch] = iter(self.batches)
+        run = self.config.run
+        pace = Pace(self.config.steps, self.config.data.batch_size, run.log_every, run.save_every)
         try:
-            while self.progress.step < self.config.steps:
-                figures = self._step(next(stream), stop)
-                step = self.progress.step + 1
-                self._place = batches.state()
-                self.progress = replace(self.progress, step=step, samples=step * self.config.data.batch_size)
-                last, told = step == self.config.steps, figures.pop("stop") > 0
-                if step % run.log_every == 0 or last:
-                    now = time.perf_counter()
-                    speed = (step - since) * self.config.data.batch_size / max(now - clock, 1e-9)
-                    clock, since = now, step
-                    record = {"step": step, "of": self.config.steps, **figures, "samples_per_second": speed}
-                    self.log.write(record | ({"skipped": dict(skip)} if (skip := batches.stream.skipped) else {}))
-                if told:
-                    stop.heard()
-                if told or last or step % run.save_every == 0:
-                    with stop.saving:
-                        self._save()
-                if told and not last:
-                    return False
-            return True
+            return take_steps(self, pace, stop)
         finally:
-            stream.close()  # type: ignore[attr-defined]  # a generator: its threads leave
+            self._stream.close()  # type: ignore[attr-defined]  # a generator: its threads leave
+
+    @property
+    def done(self) -> int:
+        return self.progress.step
+
+    def step(self, stop: StopRequest) -> dict[str, float]:
+        return self._step(next(self._stream), stop)
+
+    def advance(self) -> None:
+        self._place = self.batches.state()
+        step = self.progress.step + 1
+        self.progress = replace(self.progress, step=step, samples=step * self.config.data.batch_size)
+
+    def skipped(self) -> Mapping[str, int]:
+        return self.batches.stream.skipped
 
     def _step(self, batch: SpatialBatch, stop: StopRequest) -> dict[str, float]:
         config, here, step = self.config, self.here, self.progress.step
@@ -283,7 +279,7 @@ class SpatialRun:
 
     # Files -----------------------------------------------------------------------------------------------------------
 
-    def _save(self) -> None:
+    def save(self) -> None:
         if hasattr(self, "_place"):
             self.progress = replace(self.progress, data=tuple(collect(self._place, self.here)))
         values, digest = state.tensors(self.student, self.optimizer), self.config.digest()
@@ -310,54 +306,21 @@ class SpatialRun:
         return target
 
 
-def spatial_config(core: PEConfig, image_size: int, layer_scale: float | None, drop_path: float) -> PEConfig:
-    """A PE-Core's tower as a PE-Spatial: no pooling, no projection, no final norm (as the published ones).
-
-    Raises:
-        ConfigError: a size that is no multiple of the patches.
-    """
-    if image_size % core.patch_size:
-        raise ConfigError(f"model.image_size {image_size}: not a multiple of the start's patch_size {core.patch_size}")
-    return replace(
-        core, image_size=image_size, pool_type="none", output_dim=None, use_ln_post=False, drop_path=drop_path,
-        ls_init_value=core.ls_init_value if layer_scale is None else layer_scale,
-    )  # fmt: skip
-
-
 def start_student(found: Pretrained, config: SpatialConfig) -> pe.VisionTransformer:
     """The start as a student: its weights, its positions at the size of the run, and LayerScale as the recipe says.
 
     Raises:
-        ConfigError: as `spatial_config`.
+        ConfigError: as `headless_config`.
     """
     wanted = config.model
     scale = wanted.layer_scale or None
-    tower = pe.VisionTransformer(spatial_config(found.vision, wanted.image_size, scale, wanted.drop_path))
-    weights = _weights(found, tower)
+    tower = pe.VisionTransformer(headless_config(found.vision, wanted.image_size, scale, wanted.drop_path))
+    weights = headless_weights(found.state_dict, tower)
     if scale is not None:
         weights = {key: value for key, value in weights.items() if not key.endswith("gamma")}
     lacking = set(tower.load_state_dict(weights, strict=False).missing_keys)
     assert all(key.endswith("gamma") for key in lacking)
     return tower
-
-
-def headless(found: Pretrained, image_size: int) -> pe.VisionTransformer:
-    """A tower with its own blocks and without a head, its positions at another size."""
-    config = spatial_config(found.vision, image_size, None, 0.0)
-    tower = pe.VisionTransformer(config)
-    tower.load_state_dict(_weights(found, tower))
-    return tower
-
-
-def _weights(found: Pretrained, tower: pe.VisionTransformer) -> dict[str, Tensor]:
-    """A start's weights under a headless tower's names, positions at its size."""
-    known = tower.state_dict()
-    values = {key.removeprefix("visual."): value.float() for key, value in found.state_dict.items()}
-    values = {key: value for key, value in values.items() if key in known}
-    if _POSITIONS in values:
-        grid, first = tower.config.grid, tower.use_cls_token
-        values[_POSITIONS] = state.resample_positions(values[_POSITIONS], grid, first)
-    return values
 
 
 def share_stem(student: pe.VisionTransformer, teacher: pe.VisionTransformer) -> None:

@@ -67,11 +67,23 @@ def shard(pair: nn.Module, model: pe.CLIP, here: World, bf16: bool) -> None:
 
     The logit scale, a single number, stays whole in each process.
     """
+    blocks = (*model.visual.transformer.resblocks, *model.transformer.resblocks)
+    shard_blocks(pair, blocks, here, bf16, {model.logit_scale})
+
+
+def shard_blocks(
+    module: nn.Module, blocks: Iterable[nn.Module], here: World, bf16: bool, whole: set[nn.Parameter] | None = None
+) -> None:
+    """Spreads a module over all processes (FSDP2) in place: each block for itself, then the rest.
+
+    Args:
+        whole: parameters that stay whole in each process.
+    """
     mesh = init_device_mesh(here.device.type, (here.size,))
     policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
-    for block in (*model.visual.transformer.resblocks, *model.transformer.resblocks):
+    for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(pair, mesh=mesh, mp_policy=policy, ignored_params={model.logit_scale})
+    fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
 
 
 def exchange_gradients(module: nn.Module, last: bool) -> None:
@@ -115,6 +127,13 @@ def total(values: Tensor, here: World) -> Tensor:
     """The sum over all processes."""
     if here.size > 1:
         dist.all_reduce(values)
+    return values
+
+
+def most(values: Tensor, here: World) -> Tensor:
+    """The largest over all processes, each number for itself."""
+    if here.size > 1:
+        dist.all_reduce(values, dist.ReduceOp.MAX)
     return values
 
 

@@ -11,6 +11,9 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("README.md", "not run", "make demo   # classify, compare and show the shipped media; writes demo/index.html"),
     ("README.md", "without CUDA", "import torch"),
     ("ablation.md", "not run", "python -m benchmarks.ablation --build"),
+    ("ask.md", "not run", "pip install 'midsight[plm,documents]'"),
+    ("ask.md", "not run", 'midsight ask report.pdf "Who approved the budget?"'),
+    ("ask.md", "not run", 'midsight ask report.pdf "What is the total?" --json'),
     ("dense_use.md", "not run", "midsight depth camera:0 -o recordings --seconds 10"),
     ("detection.md", "not run", "from midsight.tasks import detection"),
     ("documents_data.md", "not run", "midsight data build documents --out data/documents --count 10000"),
@@ -19,6 +22,7 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "not run",
         "make default-model   # or: python -m midsight.train.embedded --out FOLDER --device cuda",
     ),
+    ("lang_training.md", "not run", 'run="torchrun --nproc-per-node 8 -m midsight.cli.main"'),
     (
         "language_evaluation.md",
         "not run",
@@ -44,6 +48,9 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("plm.md", "not run", "from midsight.plm import Sampling"),
     ("plm.md", "not run", 'page = answerer.read(["invoice.png"])'),
     ("plm.md", "not run", "from midsight.plm.answer import Ask"),
+    ("serve.md", "not run", "midsight serve --plm facebook/Perception-LM-1B"),
+    ("serve.md", "not run", "import base64"),
+    ("serve.md", "not run", 'MIDSIGHT_API_KEYS="$(cat keys.txt)" midsight serve --plm my-plm --host 0.0.0.0'),
     ("spatial.md", "not run", "midsight data scenes --out scenes --count 2000 --size 448"),
     (
         "spatial.md",
@@ -56,7 +63,10 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "midsight train spatial spatial_distill --from PE-Core-L14-336 --data photos --out runs/spatial-l",
     ),
 }
-DRAWINGS = {("architecture.md", "path, bytes, PIL image, array, tensor          labels")}  # shown, printed by nothing
+DRAWINGS = {  # shown, printed by nothing
+    ("architecture.md", "path, bytes, PIL image, array, tensor          labels"),
+    ("lang_training.md", "[[data.sets]]"),
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -1,7 +1,7 @@
 """Answers: beside the plain model without a cache, in streams and batches, about pages read once, and interrupted."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,7 @@ def test_a_stream_left_early_leaves_the_page_as_it_was(answerer: Answerer) -> No
     page = answerer.read([CAT])
     stream = answerer.stream(QUESTION, page)
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert answerer.answer("When?", page) == answerer.answer("When?", [CAT])
 
 
@@ -140,6 +140,23 @@ def test_rows_of_a_batch_end_for_themselves(llama3: Answerer) -> None:
     assert found == [stopping.answer(ask.question, ask.media) for ask in asks]
     assert found[0].why == found[1].why == "stop"
     assert found[0].new_tokens < found[1].new_tokens
+
+
+def test_a_stream_returns_the_whole_answer_and_ends_when_it_is_told_to(answerer: Answerer) -> None:
+    def run(until: Callable[[], bool]) -> Generator[str, None, None]:
+        returned.append((yield from answerer.stream(QUESTION, page, until=until)))
+
+    returned: list[Answer] = []
+    page = answerer.read([CAT])
+    whole = answerer.answer(QUESTION, page)
+    assert whole.new_tokens > 4
+    assert "".join(run(lambda: False)) == whole.text
+    assert returned == [whole]
+    asked = iter((False, False, True))
+    text = "".join(run(lambda: next(asked)))
+    assert returned[1] == Answer(text, "interrupted", whole.prompt_tokens, 3)
+    assert whole.text.startswith(text)
+    assert answerer.answer(QUESTION, page) == whole  # the page is as it was
 
 
 def test_pieces_of_a_stream_add_up(answerer: Answerer) -> None:

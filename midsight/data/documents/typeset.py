@@ -22,7 +22,7 @@ try:
     import pypdfium2.raw as pdfium
     import typst
 except ModuleNotFoundError as error:
-    raise MissingDependencyError(f"documents need {error.name}: pip install 'midsight[documents]'") from error
+    raise MissingDependencyError(f"documents need {error.name}: pip install 'midsight[documents-data]'") from error
 
 _LAYOUTS = Path(__file__).parent / "layouts"
 _HYPHEN = 2  # what pdfium gives for a hyphen at the end of a line

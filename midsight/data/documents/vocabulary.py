@@ -13,7 +13,7 @@ from midsight.errors import MissingDependencyError
 try:
     from faker import Faker
 except ModuleNotFoundError as error:
-    raise MissingDependencyError("documents need Faker: pip install 'midsight[documents]'") from error
+    raise MissingDependencyError("documents need Faker: pip install 'midsight[documents-data]'") from error
 
 T = TypeVar("T")
 # it_IT is left out: it draws towns from a set, whose order changes from process to process

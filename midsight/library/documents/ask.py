@@ -1,0 +1,238 @@
+"""Questions about documents, answered: pages chosen and read, the model asked, the evidence found."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from midsight.errors import ConfigError, InputError, MediaError
+from midsight.library.documents import prompts
+from midsight.library.documents.choose import PageChooser
+from midsight.library.documents.evidence import Evidence, find_words, grounded
+from midsight.library.documents.extract import Extractor
+from midsight.library.documents.pages import Page, PageId, Reader, is_video
+from midsight.library.documents.passages import page_text
+from midsight.plm.answer import AnswerConfig, Answerer
+from midsight.plm.media import MediaLimits
+from midsight.plm.model import PLM
+
+if TYPE_CHECKING:
+    from midsight.api import Perception
+
+Style = Literal["auto", "span", "free"]
+Why = Literal["stop", "length", "interrupted"]
+Show = Callable[[str], None]
+_LEAST_LETTERS = 4  # that are text, and not what OCR takes for it in a photograph
+_ROOM = 160  # tokens of a prompt beside text, question and pictures
+
+
+@dataclass(frozen=True)
+class AskConfig:
+    """How questions are answered."""
+
+    style: Style = "auto"  # "span" copies words of the page, "free" lets the model write; auto: free where it sees
+    max_pages: int = 4  # that the model reads, of those that there are
+    max_text_tokens: int = 1200  # of the pages' text; more makes small models slower and no better
+    max_new_tokens: int = 128  # of a free answer
+    media: MediaLimits = MediaLimits()
+
+    def __post_init__(self) -> None:
+        if self.style not in ("auto", "span", "free"):
+            raise ConfigError(f"style must be auto, span or free, got {self.style!r}")
+        if min(self.max_pages, self.max_text_tokens, self.max_new_tokens) < 1:
+            raise ConfigError("max_pages, max_text_tokens and max_new_tokens must be at least 1")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer with what it rests on."""
+
+    answer: str
+    pages: tuple[Page, ...]  # that the model read, the one with the answer first; none for videos
+    boxes: tuple[Evidence, ...]  # of the answer, pixels of the page as drawn; empty where it was not found
+    seconds: float
+    why: Why = "stop"
+    failures: tuple[str, ...] = ()  # files and pages that could not be read
+
+
+class DocumentAsker:
+    """A model that answers questions about documents.
+
+    Args:
+        model: a PLM with its tokenizer; one without a tower reads text only.
+        reader: opens documents; it is not closed here.
+        config: how.
+        looks: opens a model of pictures and texts, to find pages without text among many.
+    """
+
+    def __init__(
+        self,
+        model: PLM,
+        reader: Reader,
+        config: AskConfig = AskConfig(),  # noqa: B008 (frozen)
+        looks: "Callable[[], Perception] | None" = None,
+    ) -> None:
+        self.model, self.reader, self.config = model, reader, config
+        self.sees = model.config.vision is not None
+        self.chooser = PageChooser(reader, looks)
+        self.answerer = Answerer(model, AnswerConfig(max_new_tokens=config.max_new_tokens, media=config.media))
+        self.style: Style = config.style if config.style != "auto" else "free" if self.sees else "span"
+        self._extractor = Extractor(model)
+
+    def ask(
+        self,
+        paths: Sequence[str],
+        question: str,
+        chosen: Sequence[int] | None = None,
+        show: Show | None = None,
+    ) -> Reply:
+        """One answer. Ctrl-C while the model writes ends it; what there is comes back, with `why` "interrupted".
+
+        Args:
+            paths: PDFs and pictures; or videos alone, where the model sees.
+            question: what is asked.
+            chosen: page numbers from 1 to look at, of each document; None looks at all.
+            show: is given a free answer piece by piece.
+
+        Raises:
+            InputError: no question, no documents, or more than the model can read.
+            MediaError: none of the documents can be read.
+        """
+        start = time.perf_counter()
+        if not question.strip():
+            raise InputError("the question is empty; say what is to be answered")
+        if not paths:
+            raise InputError("no documents were given; name PDFs, pictures or folders")
+        self._check_length(question)
+        videos = any(is_video(path) for path in paths)
+        reply = self._watch(paths, question, show) if videos else self._read(paths, question, chosen, show)
+        return replace(reply, seconds=time.perf_counter() - start)
+
+    def _read(self, paths: Sequence[str], question: str, chosen: Sequence[int] | None, show: Show | None) -> Reply:
+        ids, failures = self._page_ids(paths, chosen)
+        found = self.chooser.choose(ids, question, self.config.max_pages)
+        failures += [why for page, why in self.chooser.broken.items() if page in ids]
+        pages = []
+        for page in found:
+            try:
+                pages.append(self.reader.read(page))
+            except MediaError as error:
+                failures.append(str(error))
+        if not pages:
+            raise MediaError("\n".join(dict.fromkeys(failures)))
+        reply = self._answer(pages, question, show)
+        return replace(reply, failures=tuple(dict.fromkeys(failures)))
+
+    def _page_ids(self, paths: Sequence[str], chosen: Sequence[int] | None) -> tuple[list[PageId], list[str]]:
+        """The pages of all documents, and why some have none; a single document must have them."""
+        ids: list[PageId] = []
+        failures: list[str] = []
+        for path in paths:
+            try:
+                ids += self.reader.pages(path, chosen)
+            except MediaError as error:
+                failures.append(str(error))
+        if not ids:
+            raise MediaError("\n".join(failures))
+        return ids, failures
+
+    def _answer(self, pages: list[Page], question: str, show: Show | None) -> Reply:
+        self._check_readable(pages)
+        if self.style == "span":
+            return self._copy(pages, question)
+        return self._write(pages, question, show)
+
+    def _check_readable(self, pages: Sequence[Page]) -> None:
+        if self.sees or sum(c.isalnum() for page in pages for c in page.text) >= _LEAST_LETTERS:
+            return
+        if self.reader.ocr == "never":
+            raise InputError(
+                f"{pages[0].id}: has no text of its own, and the model reads text only. "
+                "Let the picture be read (--ocr auto), or give a model that sees (--plm)"
+            )
+        raise MediaError(f"{pages[0].id}: no text was found, and the model reads text only. Give one that sees (--plm)")
+
+    def _copy(self, pages: list[Page], question: str) -> Reply:
+        """The words of a page that answer best."""
+        text = page_text(_in_order(pages), question, self._budget(question, 0), self._count)
+        found = self._extractor.extract(pages, question, text)
+        if found.page is None:
+            return Reply(found.text, tuple(pages), (), 0.0)
+        boxes = tuple(Evidence(found.page.id, box) for box in found.boxes)
+        return Reply(found.text, _first(found.page, pages), boxes, 0.0)
+
+    def _write(self, pages: list[Page], question: str, show: Show | None) -> Reply:
+        """The model's own words."""
+        shown = self._shown(pages)
+        media = self.answerer.read([self._picture(page) for page in shown])
+        text = page_text(_in_order(pages), question, self._budget(question, len(media.ids)), self._count)
+        answer, why = self._stream(prompts.free_prompt(text, question, self.sees), media, show)
+        boxes = [box for page in shown[:1] for box in grounded(answer, page)]
+        boxes = boxes or find_words(answer, pages, question)
+        best = next((page for page in pages if boxes and page.id == boxes[0].page), pages[0])
+        return Reply(answer, _first(best, pages), tuple(boxes), 0.0, why)
+
+    def _watch(self, paths: Sequence[str], question: str, show: Show | None) -> Reply:
+        if not self.sees:
+            raise InputError(
+                f"{paths[0]}: a video, but the model reads text only. Give a vision-language model (--plm FOLDER)"
+            )
+        media = self.answerer.read(list(paths))
+        answer, why = self._stream(prompts.free_prompt("", question, sees=True), media, show)
+        return Reply(answer, (), (), 0.0, why)
+
+    def _stream(self, prompt: str, media: "object", show: Show | None) -> tuple[str, Why]:
+        pieces: list[str] = []
+        try:
+            for piece in self.answerer.stream(prompt, media):  # type: ignore[arg-type]
+                pieces.append(piece)
+                if show is not None:
+                    show(piece)
+        except KeyboardInterrupt:
+            return "".join(pieces).strip(), "interrupted"
+        return "".join(pieces).strip(), "stop"
+
+    def _shown(self, pages: Sequence[Page]) -> list[Page]:
+        """Pages that a model sees: all pictures if they are few, else the likeliest page, which alone is tiled."""
+        if not self.sees:
+            return []
+        separate = len({page.id.path for page in pages}) == len(pages)
+        return list(pages) if separate else list(pages[:1])
+
+    def _picture(self, page: Page) -> object:
+        return self.reader.pixels(
+            page.id,
+            fitting(page.size, self.config.media.max_tiles or self.model.config.max_tiles, self.model.config.tile),
+        )
+
+    def _budget(self, question: str, used: int) -> int:
+        room = self.model.config.context_length - self._count(question) - used - self.config.max_new_tokens - _ROOM
+        return max(0, min(self.config.max_text_tokens, room))
+
+    def _count(self, text: str) -> int:
+        return len(self.answerer.tokenizer.encode(text))
+
+    def _check_length(self, question: str) -> None:
+        room = self.model.config.context_length - self.config.max_new_tokens - _ROOM
+        if (tokens := self._count(question)) > room:
+            raise InputError(
+                f"the question has {tokens} tokens, and the model can read {room} with it: ask a shorter one"
+            )
+
+
+def fitting(size: tuple[int, int], max_tiles: int, tile: int) -> tuple[int, int]:
+    """Width and height at which a page fills the canvas of tiles in which it is largest, its aspect kept."""
+    width, height = size
+    grids = [(columns, max_tiles // columns) for columns in range(1, max_tiles + 1)]
+    scale = max(min(columns * tile / width, rows * tile / height) for columns, rows in grids)
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def _first(page: Page, pages: Sequence[Page]) -> tuple[Page, ...]:
+    return (page, *(other for other in pages if other.id != page.id))
+
+
+def _in_order(pages: Sequence[Page]) -> list[Page]:
+    """Pages as they follow each other, so that the text reads on."""
+    order = list(dict.fromkeys(page.id.path for page in pages))
+    return sorted(pages, key=lambda page: (order.index(page.id.path), page.id.number))

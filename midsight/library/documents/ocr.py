@@ -1,0 +1,166 @@
+"""Words in pictures of text, by PP-OCRv4 in the package rapidocr-onnxruntime.
+
+The engine finds lines. It often leaves out the spaces inside them and joins cells of a table; where a line is white for
+wider than between its letters, another word begins.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from midsight.errors import MissingDependencyError
+from midsight.images import Pixels
+from midsight.library.documents.layout import Word
+
+INSTALL = "pip install 'midsight[documents]' && pip install --no-deps rapidocr-onnxruntime==1.4.4"
+LEAST_SIDE = 8  # pixels of the shorter side; nothing can be read in less
+LEAST_SCORE = 0.5  # of a line, as the package has it
+_UPRIGHT = 1.5  # height over width, from which the engine turns a line before it reads it
+_INK = 0.35  # of a line's contrast: a column with less than that is white
+_SPACE = 0.17  # of the line's height: the least white between two words
+_DIGITS, _WIDE = 0.4, 0.5  # of the line's height: so much white parts even two figures, even signs
+_CLOSING, _OPENING = frozenset(".,;:!?)]%'/-"), frozenset("([/'-#$\N{EURO SIGN}\N{POUND SIGN}")
+_PADDING = 0.12  # of the line's height, above and below: what the detector adds to the letters
+_TO_LETTERS = 2.2  # a space is at least so many times the usual white between letters
+
+Centres = Sequence[float]  # of the letters, shares of the line's length
+Gap = tuple[float, float]  # a white stretch, shares of the line's length
+
+
+def is_installed() -> bool:
+    """Whether pictures of text can be read."""
+    try:
+        engine()
+    except MissingDependencyError:
+        return False
+    return True
+
+
+def recognise(pixels: Pixels) -> list[Word]:
+    """The words of a picture, in boxes of its pixels.
+
+    Args:
+        pixels: uint8 (H, W, 3), RGB.
+
+    Raises:
+        MissingDependencyError: rapidocr-onnxruntime or what it needs is not installed.
+    """
+    reader = engine()
+    if min(pixels.shape[:2]) < LEAST_SIDE:
+        return []
+    image = np.ascontiguousarray(pixels[..., ::-1])  # as OpenCV: blue first
+    corners, _ = reader(image, use_rec=False, use_cls=False)
+    if not corners:
+        return []
+    corners = [np.array(box, np.float32) for box in corners]
+    lines = reader.get_crop_img_list(image, corners)
+    read, _ = reader.text_rec(lines, True)
+    words: list[Word] = []
+    for box, line, (text, score, *more) in zip(corners, lines, read, strict=True):
+        if text.strip() and score >= LEAST_SCORE:
+            words += _words(box, line, text, _centres(more[0]))
+    return words
+
+
+def _centres(places: Sequence[Any]) -> list[float]:
+    """Where the letters are read, from the recogniser's columns."""
+    count, _, columns, *_ = places
+    return [(column + 0.5) / count for word in columns for column in word]
+
+
+def _words(box: npt.NDArray[Any], line: npt.NDArray[Any], text: str, centres: Centres) -> list[Word]:
+    """The words of one line, each with its stretch of the line's box."""
+    turned = np.linalg.norm(box[0] - box[3]) >= _UPRIGHT * np.linalg.norm(box[0] - box[1])
+    return [Word(word, _stretch(box, *((0.0, 1.0) if turned else ends))) for word, *ends in split(line, text, centres)]
+
+
+def split(line: npt.NDArray[Any], text: str, centres: Centres) -> list[tuple[str, float, float]]:
+    """Words of a line with their ends as shares of its length: parted by its spaces and by what is white in it.
+
+    Args:
+        line: uint8 (H, W, 3), the cut-out line.
+        text: what was read in it.
+        centres: of the text's letters, one each.
+    """
+    gaps, height = white_gaps(line), line.shape[0] / line.shape[1]
+    known = _DIGITS if " " in text.strip() else 0.0  # where the engine saw spaces, it is believed but for wide gaps
+    words: list[tuple[str, float, float]] = []
+    start, word = 0.0, ""
+    for index, letter in enumerate(text):
+        between = _gap_between(gaps, centres[index - 1], centres[index]) if index else None
+        if between and between[1] - between[0] < max(known, _least(text[max(0, index - 2) : index], letter)) * height:
+            between = None
+        if word and (between or letter.isspace()):
+            end, after = between or (centres[index], centres[index])
+            words.append((word, start, max(start, end)))
+            start, word = after, ""
+        word += letter.strip()
+    return [*words, (word, start, 1.0)] if word else words
+
+
+def _least(before: str, right: str) -> float:
+    """The least white, in the line's height, that parts a letter from the two before it.
+
+    Figures and signs are narrow and look apart.
+    """
+    left = before[-1]
+    if left.isdigit() and right.isdigit():
+        return _DIGITS
+    number = left in ".,:" and before[0].isdigit() and right.isdigit()
+    return _WIDE if number or right in _CLOSING or left in _OPENING else 0.0
+
+
+def _gap_between(gaps: Sequence[Gap], left: float, right: float) -> Gap | None:
+    """A white stretch whose middle lies between two letters."""
+    return next((gap for gap in gaps if left < sum(gap) / 2 < right), None)
+
+
+def white_gaps(line: npt.NDArray[Any]) -> list[Gap]:
+    """White stretches of a line that part words, as shares of its length."""
+    grey = line.mean(axis=2)
+    paper = np.median(grey)
+    ink = np.abs(grey - paper).max(axis=0)
+    if not ink.max():
+        return []
+    dark = np.flatnonzero(ink > _INK * np.percentile(ink, 90))
+    steps = np.diff(dark) - 1
+    whites = [(int(dark[i]) + 1, int(dark[i + 1])) for i in np.flatnonzero(steps > 0)]
+    if not whites:
+        return []
+    height, length = grey.shape
+    usual = float(np.median([end - start for start, end in whites]))
+    narrow = [end - start for start, end in whites if end - start <= usual]
+    least = max(_SPACE * height, _TO_LETTERS * float(np.mean(narrow)) if len(whites) > 2 else 0.0)
+    least = min(least, 0.45 * height)
+    return [(start / length, end / length) for start, end in whites if end - start >= least]
+
+
+def _stretch(box: npt.NDArray[Any], start: float, end: float) -> tuple[float, float, float, float]:
+    """The upright box around a stretch of a line; corners go round from the top left."""
+    top, bottom = box[1] - box[0], box[2] - box[3]
+    points = np.stack([box[0] + start * top, box[0] + end * top, box[3] + start * bottom, box[3] + end * bottom])
+    (x0, y0), (x1, y1) = points.min(0).tolist(), points.max(0).tolist()
+    padding = _PADDING * (y1 - y0)
+    return x0, y0 + padding, x1, y1 - padding
+
+
+@lru_cache(maxsize=1)
+def engine() -> Any:
+    """The package's engine, opened once.
+
+    Raises:
+        MissingDependencyError: rapidocr-onnxruntime or what it needs is not installed.
+    """
+    try:
+        from rapidocr_onnxruntime import RapidOCR
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"text in pictures is read by rapidocr-onnxruntime, which is not installed ({error}): {INSTALL}, "
+            "or do without it: --ocr never"
+        ) from error
+    from midsight.files import available_cpus
+
+    return RapidOCR(intra_op_num_threads=available_cpus(), text_score=LEAST_SCORE)

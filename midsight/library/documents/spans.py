@@ -1,0 +1,301 @@
+"""What on a page may be an answer: cells, values behind a colon, names and numbers in running text, sentences.
+
+Each span comes with its keys: what a reader would say that it is the value of. In a table those are the head of its
+row and of its column, in a form the label on its left, above it, or before the colon.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from midsight.library.documents.layout import Line, Word
+from midsight.library.documents.numerals import number
+from midsight.plm.boxes import Box
+
+_PROSE = 6  # words, from which a cell is running text
+_SENTENCE_WORDS = 40
+_LABEL_WORDS = 3  # of a label below
+_MOST_ROWS = 80  # between a row and its head
+_ROW_GAP = 2.5  # of the line's height: the most white between two rows of a table
+_TIGHT = 0.5  # of the white above and below: what there is between labels and their values
+_KEY_WORDS = 8  # a longer cell is no label
+_END = re.compile(r"[.!?][\"')\]]?$")
+_OPENING = "([\"'\N{LEFT DOUBLE QUOTATION MARK}"
+_EDGES = ".,;:?()[]\"'\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
+_NUMBER = re.compile(r"[^\w\s]?\s?[+-]?\d")
+_NAME = re.compile(r"[^\W\d_a-z]")
+_JOINS = frozenset(("of", "de", "la", "van", "von", "der", "and", "&", "the"))
+
+
+@dataclass(frozen=True)
+class Span:
+    """Words that follow each other on a page and may be an answer."""
+
+    text: str
+    words: tuple[Word, ...]
+    line: int  # index of the first line
+    beside: tuple[str, ...] = ()  # keys on the same row: label before the colon, cell on the left, head of the row
+    above: tuple[str, ...] = ()  # the cell right above
+    head: str = ""  # of its column, in a table
+    under: tuple[str, ...] = ()  # the cell below a number, as on tiles
+    around: str = ""  # the line or sentence that it is part of
+    whole: bool = True  # a cell or a sentence, not a part of one
+
+    @property
+    def boxes(self) -> list[Box]:
+        """One box for each line of it."""
+        found: list[list[float]] = []
+        for word in self.words:
+            x0, y0, x1, y1 = word.box
+            if found and min(found[-1][3], y1) - max(found[-1][1], y0) > 0.5 * (y1 - y0) and x0 >= found[-1][0]:
+                last = found[-1]
+                found[-1] = [min(last[0], x0), min(last[1], y0), max(last[2], x1), max(last[3], y1)]
+            else:
+                found.append([x0, y0, x1, y1])
+        return [(a, b, c, d) for a, b, c, d in found]
+
+
+def spans(lines: Sequence[Line]) -> list[Span]:
+    """All spans of a page, in reading order; of equal words with equal keys the first."""
+    found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Span] = {}
+    heads, stacked = _heads(lines), _stacked(lines)
+    for index, line in enumerate(lines):
+        for place, cell in enumerate(line.cells):
+            head = _over(lines[heads[index]], cell) if index in heads else ""
+            for span in _of_cell(lines, index, place, cell):
+                alone = index in stacked or index - 1 in stacked  # its neighbours on the line are not its labels
+                own = tuple(key for key in span.beside if key not in _beside(line, place)) if alone else span.beside
+                span = replace(span, head=head, beside=own)
+                found.setdefault((span.text, span.beside, span.above), span)
+    for span in _sentences(lines):
+        found.setdefault((span.text, (), ()), span)
+    return [span for span in found.values() if any(c.isalnum() for c in span.text)]
+
+
+def labels(lines: Sequence[Line], found: Sequence[Span]) -> set[str]:
+    """Texts that name others: heads of columns, what stands before a colon, the left one of two cells."""
+    named = {span.head for span in found if span.head}
+    heads = _heads(lines)
+    for index in _stacked(lines):
+        named |= {_text(cell).strip(" :.") for cell in lines[index].cells}
+    for index, line in enumerate(lines):
+        for cell in line.cells:
+            label, value = _parted(cell)
+            named |= {_text(label).strip(" :.")} if value or _text(label).endswith(":") else set()
+        if len(line.cells) == 2 and index not in heads and index - 1 not in _stacked(lines):
+            named.add(_text(line.cells[0]).strip(" :."))
+    return named
+
+
+def _of_cell(lines: Sequence[Line], index: int, place: int, cell: tuple[Word, ...]) -> Iterator[Span]:
+    beside, above = _beside(lines[index], place), _above(lines, index, cell)
+    around = lines[index].text
+    under = _under(lines, index, cell)
+    label, value = _parted(cell)
+    yield _span(cell, index, beside, above, around, under, whole=not value)
+    if value:
+        yield _span(value, index, (_text(label), *beside), above, around, under)
+    below = _below(lines, index, cell)
+    if below is not None and len(cell) >= 2:
+        both = (*(value or cell), *below)
+        yield _span(both, index, (*((_text(label),) if value else ()), *beside), above, around, whole=False)
+    if len(value or cell) > 1:
+        for part in _parts(value or cell):
+            before = _text(cell[: cell.index(part[0])])
+            keys = (before, *beside) if 0 < len(before.split()) <= _KEY_WORDS else beside
+            yield _span(part, index, keys, above, around, whole=False)
+
+
+def _span(
+    words: Sequence[Word],
+    line: int,
+    beside: Sequence[str] = (),
+    above: Sequence[str] = (),
+    around: str = "",
+    under: Sequence[str] = (),
+    whole: bool = True,
+) -> Span:
+    text = _text(words)
+    bare = text.strip(":") if whole else text.lstrip(_OPENING).rstrip(_EDGES)
+    return Span(
+        bare.strip(),
+        tuple(words),
+        line,
+        beside=tuple(beside),
+        above=tuple(above),
+        under=tuple(under),
+        around=around,
+        whole=whole,
+    )
+
+
+def _text(words: Sequence[Word]) -> str:
+    return " ".join(word.text for word in words)
+
+
+def _parted(cell: Sequence[Word]) -> tuple[Sequence[Word], Sequence[Word]]:
+    """Label and value of a cell: behind the first word that ends in a colon, dots or an equals sign."""
+    for at, word in enumerate(cell[:-1], start=1):
+        if at <= _KEY_WORDS and re.search(r"(:|\.{2,}|\N{HORIZONTAL ELLIPSIS}|=)$", word.text):
+            while (
+                at < len(cell) - 1
+                and not any(c.isalnum() for c in cell[at].text)
+                and _NUMBER.match(cell[at].text) is None
+            ):
+                at += 1
+            return cell[:at], cell[at:]
+    return cell, ()
+
+
+def _beside(line: Line, place: int) -> tuple[str, ...]:
+    """The cell on the left, and the first of the row."""
+    texts = [_text(cell) for cell in line.cells[:place]]
+    keys = [text for text in dict.fromkeys((*texts[-1:], *texts[:1])) if len(text.split()) <= _KEY_WORDS]
+    return tuple(keys)
+
+
+def _above(lines: Sequence[Line], index: int, cell: Sequence[Word]) -> tuple[str, ...]:
+    """The cell right above."""
+    over = _over(lines[index - 1], cell) if index else ""
+    return (over,) if over and len(over.split()) <= _KEY_WORDS else ()
+
+
+def _heads(lines: Sequence[Line]) -> dict[int, int]:
+    """For each row of a table, the line that holds the heads of its columns.
+
+    That is the nearest above of which a cell over a number is not one. Rows without numbers go up as far as rows of
+    several cells follow each other closely.
+    """
+    found: dict[int, int] = {}
+    for index, line in enumerate(lines):
+        if len(line.cells) < 2:
+            continue
+        numbers = _numbers(line)
+        if len(line.cells) == 2 and not (
+            numbers and any(map(_numbers, (*lines[index - 1 : index], *lines[index + 1 : index + 2])))
+        ):
+            continue
+        for upper in range(index - 1, max(-1, index - _MOST_ROWS), -1):
+            if len(lines[upper].cells) < 2 or not _follows(lines[upper], lines[upper + 1]):
+                break
+            over = [text for text in (_over(lines[upper], cell) for cell in numbers or line.cells) if text]
+            if over and (not numbers or not any(c.isdigit() for text in over for c in text)):
+                found[index] = upper
+                if numbers:
+                    break
+    return found
+
+
+def _stacked(lines: Sequence[Line]) -> set[int]:
+    """Lines of labels that stand over their values, side by side as on a form: closer to what is below than above."""
+    found = set()
+    for index in range(len(lines) - 1):
+        line, below = lines[index], lines[index + 1]
+        if len(line.cells) < 2 or len(below.cells) > len(line.cells) or any(map(_parted_value, line.cells)):
+            continue
+        gap = below.box[1] - line.box[3]
+        before = line.box[1] - lines[index - 1].box[3] if index else float("inf")
+        after = lines[index + 2].box[1] - below.box[3] if index + 2 < len(lines) else float("inf")
+        lefts = [cell[0].box[0] for cell in line.cells]
+        height = line.box[3] - line.box[1]
+        aligned = all(min(abs(cell[0].box[0] - left) for left in lefts) < 0.6 * height for cell in below.cells)
+        if aligned and 0 <= gap < _TIGHT * before and gap < _TIGHT * after:
+            found.add(index)
+    return found
+
+
+def _parted_value(cell: Sequence[Word]) -> bool:
+    return bool(_parted(cell)[1])
+
+
+def _numbers(line: Line) -> list[tuple[Word, ...]]:
+    return [cell for cell in line.cells[1:] if number(_text(cell)) is not None]
+
+
+def _follows(line: Line, other: Line) -> bool:
+    """Whether the other line stands close below, as rows of one table do."""
+    height = line.box[3] - line.box[1]
+    return other.box[1] - line.box[3] < _ROW_GAP * height
+
+
+def _over(line: Line, cell: Sequence[Word]) -> str:
+    """The cell of a line that stands over another cell."""
+    left, right = cell[0].box[0], cell[-1].box[2]
+    for other in line.cells:
+        x0, x1 = other[0].box[0], other[-1].box[2]
+        if min(right, x1) - max(left, x0) > 0.3 * min(right - left, x1 - x0):
+            return _text(other)
+    return ""
+
+
+def _under(lines: Sequence[Line], index: int, cell: Sequence[Word]) -> tuple[str, ...]:
+    """The text below: the label of a number on a tile, or of what was written on a line of a form."""
+    if index + 1 >= len(lines) or len(cell) > _PROSE:
+        return ()
+    below = _over(lines[index + 1], cell)
+    return (below,) if below and not below[:1].isdigit() and len(below.split()) <= _LABEL_WORDS else ()
+
+
+def _below(lines: Sequence[Line], index: int, cell: Sequence[Word]) -> tuple[Word, ...] | None:
+    """A cell that may go on with this one: right below it, with the same left edge."""
+    if index + 1 >= len(lines):
+        return None
+    left, top, _, bottom = cell[0].box
+    for other in lines[index + 1].cells:
+        x0, y0, _, _ = other[0].box
+        if abs(x0 - left) < 0.5 * (bottom - top) and y0 - bottom < 0.8 * (bottom - top):
+            return other
+    return None
+
+
+def _parts(cell: Sequence[Word]) -> Iterator[Sequence[Word]]:
+    """Numbers with their units, dates, and names inside a longer cell: runs of words of one look."""
+    start = 0
+    while start < len(cell):
+        end = start + 1
+        if _NUMBER.match(cell[start].text):
+            yield cell[start:end]
+            while end < min(len(cell), start + 3) and len(cell[end].text) <= 12 and not _closes(cell[end - 1]):
+                end += 1
+                yield cell[start:end]
+            start += 1
+        elif _NAME.match(cell[start].text.lstrip(_OPENING)):
+            while end < len(cell) and not _closes(cell[end - 1]) and _goes_on(cell, end):
+                end += 1
+            yield cell[start:end]
+            if end < len(cell) and _NUMBER.match(cell[end].text):  # Block 16
+                yield cell[start : end + 1]
+            if end - start > 2:
+                yield cell[start : start + 2]
+            start = end
+        else:
+            start += 1
+
+
+def _goes_on(cell: Sequence[Word], at: int) -> bool:
+    """Whether a name goes on: another capital, or a small word between two of them."""
+    if _NAME.match(cell[at].text):
+        return True
+    return cell[at].text in _JOINS and at + 1 < len(cell) and _NAME.match(cell[at + 1].text) is not None
+
+
+def _closes(word: Word) -> bool:
+    return word.text[-1:] in ",;:" or (_END.search(word.text) is not None and len(word.text) > 3)
+
+
+def _sentences(lines: Sequence[Line]) -> Iterator[Span]:
+    """Sentences of running text, over line ends."""
+    sentence: list[Word] = []
+    start = 0
+    for index, line in enumerate(lines):
+        if len(line.cells) > 1 or (len(line.words) < _PROSE and not sentence):
+            sentence = []
+            continue
+        for word in line.words:
+            start = index if not sentence else start
+            sentence.append(word)
+            if _END.search(word.text) and len(word.text) > 2:
+                if 3 < len(sentence) <= _SENTENCE_WORDS:
+                    text = _text(sentence)
+                    yield Span(text, tuple(sentence), start, around=text)
+                sentence = []

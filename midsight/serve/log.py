@@ -1,0 +1,53 @@
+"""One line of JSON for each request: what it cost and how it ended, nothing of what it said."""
+
+import json
+import logging
+import time
+import uuid
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOGGER = logging.getLogger("midsight.serve")
+NOTES = "midsight.notes"  # where handlers add figures to the line
+GONE = 499  # the client left before there was an answer
+
+
+def note(scope: Scope, **figures: Any) -> None:
+    """Add figures to the request's line."""
+    scope.setdefault(NOTES, {}).update(figures)
+
+
+class RequestLog:
+    """ASGI middleware: a line when a request has ended, and its name in the header x-request-id."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, name, status = time.monotonic(), uuid.uuid4().hex, GONE
+        notes = scope[NOTES] = {}
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", name.encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            line = {
+                "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "id": name,
+                "method": scope["method"],
+                "path": getattr(scope.get("route"), "path", None),  # the pattern: an unknown address is not repeated
+                "status": status,
+                "seconds": round(time.monotonic() - start, 3),
+                **notes,
+            }
+            LOGGER.info(json.dumps(line))

@@ -1,0 +1,55 @@
+"""Words read in pictures of text that Pillow drew."""
+
+import numpy as np
+import pytest
+
+from midsight.library.documents import ocr
+from midsight.library.documents.layout import read_lines
+from tests.library.documents.makers import picture_of
+
+LINES = [
+    (40, 30, "Delivery note"),
+    (40, 110, "Garden hose"),
+    (420, 110, "$21.50"),
+    (40, 170, "The library opens at noon"),
+]
+
+
+def test_lines_words_and_cells_of_a_picture() -> None:
+    words = ocr.recognise(np.asarray(picture_of(LINES)))
+    found = [line.text for line in read_lines(words)]
+    assert found == ["Delivery note", "Garden hose | $21.50", "The library opens at noon"]
+    price = next(word for word in words if word.text == "$21.50")
+    assert 410 < price.box[0] < 435
+    assert 100 < price.box[1] < price.box[3] < 145
+
+
+def test_spaces_that_the_engine_leaves_out_are_seen_in_the_picture() -> None:
+    line = np.full((40, 400, 3), 255, np.uint8)
+    for start in (10, 30, 50, 120, 140, 160, 230, 250):  # letters 14 wide, 6 apart, and two gaps of 56
+        line[8:32, start : start + 14] = 0
+    centres = [(start + 7) / 400 for start in (10, 30, 50, 120, 140, 160, 230, 250)]
+    words = ocr.split(line, "theoldhq", centres)
+    assert [word for word, *_ in words] == ["the", "old", "hq"]
+    assert words[1][1:] == pytest.approx((120 / 400, 174 / 400), abs=0.01)
+
+
+def test_signs_of_a_number_do_not_part_it() -> None:
+    line = np.full((40, 300, 3), 255, np.uint8)
+    starts = (10, 30, 56, 76, 96)  # 6 9 . 9 9, the sign narrow
+    for start in starts:
+        line[8:32, start : start + (4 if start == 56 else 14)] = 0
+    assert [word for word, *_ in ocr.split(line, "69.99", [(s + 7) / 300 for s in starts])] == ["69.99"]
+
+
+def test_two_figures_one_are_one_number() -> None:
+    line = np.full((40, 300, 3), 255, np.uint8)
+    starts = (10, 20, 60, 66, 72)  # two narrow figures 8 apart, then letters 2 apart
+    for start in starts:
+        line[8:32, start : start + (2 if start < 60 else 4)] = 0
+    assert [word for word, *_ in ocr.split(line, "11mm\N{PLUS SIGN}", [(s + 2) / 300 for s in starts])][0] == "11"
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 500), (40, 40), (400, 300)])
+def test_pictures_without_text_have_no_words(size: tuple[int, int]) -> None:
+    assert ocr.recognise(np.full((*size, 3), 255, np.uint8)) == []

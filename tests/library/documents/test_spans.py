@@ -1,0 +1,128 @@
+"""What may be an answer, its keys, how it fits a question, and comparisons over columns."""
+
+import pytest
+
+from midsight.library.documents.layout import Word
+from midsight.library.documents.matching import Matcher, has_look, wanted_look
+from midsight.library.documents.numerals import number
+from midsight.library.documents.spans import Span, labels, spans
+from midsight.library.documents.tables import compared
+from tests.library.documents.makers import lines_of
+
+TABLE = [
+    "Price list",
+    "",
+    "Item            Unit price      Stock",
+    "Garden hose     $42.50          7",
+    "Desk lamp       $35.90          12",
+    "Envelopes       $4.20           310",
+    "",
+    "Total           $82.60",
+]
+FORM = [
+    "Registration",
+    "",
+    "Full name         Employer",
+    "Ada Lovelace      Analytical Ltd",
+    "",
+    "Start date: 12 May 2024",
+]
+
+
+def top(rows: list[str], question: str) -> str:
+    lines = lines_of(rows)
+    matcher = Matcher(question, lines)
+    return max(spans(lines), key=matcher.score).text
+
+
+def named(found: list[Span], text: str) -> Span:
+    return next(span for span in found if span.text == text)
+
+
+def test_a_cell_knows_the_head_of_its_row_and_column() -> None:
+    span = named(spans(lines_of(TABLE)), "$35.90")
+    assert (span.beside, span.above, span.head) == (("Desk lamp",), ("$42.50",), "Unit price")
+    assert labels(lines_of(TABLE), spans(lines_of(TABLE))) >= {"Item", "Unit price", "Stock"}
+    assert labels(lines_of(FORM), spans(lines_of(FORM))) == {"Full name", "Employer", "Start date"}
+
+
+def test_a_value_behind_a_colon_has_its_label() -> None:
+    span = named(spans(lines_of(FORM)), "12 May 2024")
+    assert span.beside == ("Start date:",)
+    assert len(span.boxes) == 1
+
+
+def test_sentences_go_over_lines() -> None:
+    rows = ["The harbour office is closed on the first", "Monday of each month. Call before you come."]
+    span = named(spans(lines_of(rows)), "The harbour office is closed on the first Monday of each month.")
+    assert len(span.boxes) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "question", "answer"),
+    [
+        (TABLE, "What is the unit price of Desk lamp?", "$35.90"),
+        (TABLE, "How many Envelopes are in stock?", "310"),
+        (TABLE, "What is the total?", "$82.60"),
+        (FORM, "Who is the employer?", "Analytical Ltd"),
+        (FORM, "What is the full name?", "Ada Lovelace"),
+        (FORM, "When is the start date?", "12 May 2024"),
+        (FORM, 'What is written below "Full name"?', "Ada Lovelace"),
+        (["Dear Ms Hill,", "the meeting starts at 14:30 in room B."], "At what time does the meeting start?", "14:30"),
+    ],
+)
+def test_the_words_around_a_span_find_the_answer(rows: list[str], question: str, answer: str) -> None:
+    assert top(rows, question) == answer
+
+
+@pytest.mark.parametrize(
+    ("question", "answers"),
+    [
+        ("Which item has the highest unit price?", ["Garden hose"]),
+        ("Which item is the cheapest by unit price?", ["Envelopes"]),
+        ("Which item is the most expensive?", ["Garden hose"]),
+        ("What is the lowest stock?", ["Garden hose"]),
+        ("What is the highest value in the column Stock?", ["310"]),
+        ("Which item is listed last?", ["Envelopes"]),
+        ("Which item is listed first?", ["Garden hose"]),
+        ("What is the unit price of Desk lamp?", []),
+    ],
+)
+def test_comparisons(question: str, answers: list[str]) -> None:
+    assert [span.text for span in compared(question, spans(lines_of(TABLE)))] == answers
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("$1,037.20", 1037.2), ("39,99 kr", 39.99), ("1.234,5", 1234.5), ("7,400", 7400), ("48%", 48), ("-3", -3),
+        ("12 May 2024", None), ("Room", None), ("2 of 3", None),
+    ],
+)  # fmt: skip
+def test_numbers_as_documents_write_them(text: str, value: float | None) -> None:
+    assert number(text) == (None if value is None else pytest.approx(value))
+
+
+@pytest.mark.parametrize(
+    ("question", "look", "fits", "misfits"),
+    [
+        ("When is it due?", "date", "11.06.2024", "4711"),
+        ("How much is the total?", "money", "$99.90", "12 May 2024"),
+        ("Who signed?", "name", "Ada Lovelace", "42 Main Street"),
+        ("How many rooms are there?", "number", "12", "12 Main Street"),
+        ("What is the phone number?", "phone", "(026) 827-5669", "26"),
+        ("What is the e-mail?", "email", "a@b.org", "a at b"),
+        ("Which company sent this?", "firm", "Hill and Sons Ltd", "12"),
+        ("Is the price higher?", "yes_no", "", "12"),
+        ("What percentage is it?", "percent", "48%", "48"),
+    ],
+)
+def test_looks(question: str, look: str, fits: str, misfits: str) -> None:
+    assert wanted_look(question) == look
+    assert look == "yes_no" or has_look(fits, look) > 0.5  # type: ignore[arg-type]
+    assert has_look(misfits, look) < 0.5  # type: ignore[arg-type]
+
+
+def test_boxes_of_a_span_follow_its_lines() -> None:
+    words = (Word("one", (50, 0, 80, 10)), Word("two", (85, 0, 99, 10)), Word("three", (0, 14, 40, 24)))
+    assert Span("one two three", words, 0).boxes == [(50, 0, 99, 10), (0, 14, 40, 24)]

@@ -1,0 +1,31 @@
+"""Tiny models, and one server for all tests that need no limits of their own."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from midsight.plm import PLM
+from tests.plm import tiny
+from tests.serve.server import serving
+
+LONG = tiny.Shape(context_length=2048)
+
+
+@pytest.fixture(scope="session")
+def plm(tmp_path_factory: pytest.TempPathFactory) -> PLM:
+    return tiny.plm(tmp_path_factory.mktemp("plm"), shape=LONG)
+
+
+@pytest.fixture(scope="session")
+def text_model(tmp_path_factory: pytest.TempPathFactory) -> PLM:
+    """A language model alone."""
+    whole = tiny.plm(tmp_path_factory.mktemp("text"), "chatml", shape=LONG)
+    config = replace(whole.config, vision=None)
+    return PLM(config, whole.language_model, whole.tokenizer).prepare()
+
+
+@pytest.fixture(scope="session")
+def address(plm: PLM) -> Iterator[str]:
+    with serving(plm) as address:
+        yield address

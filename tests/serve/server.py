@@ -1,0 +1,113 @@
+"""A server on a free port in a thread, the official client for it, pictures as `data:` URLs."""
+
+import base64
+import contextlib
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import numpy as np
+from openai import OpenAI
+from PIL import Image
+
+from midsight.plm import PLM
+from midsight.serve import ChatService, ServeLimits, create_app
+from midsight.serve.run import bind, server
+
+NAME = "tiny"
+
+
+@contextlib.contextmanager
+def serving(
+    model: PLM,
+    limits: ServeLimits = ServeLimits(),  # noqa: B008
+    keys: Sequence[str] = (),
+) -> Iterator[str]:
+    """The address of a server, for the time of the block."""
+    with bind("127.0.0.1", 0) as socket:
+        running = server(create_app([ChatService(model, NAME, limits, threads=1)], keys), grace=2)
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [socket]})
+        thread.start()
+        until(lambda: running.started)
+        try:
+            yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+        finally:
+            running.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+def until(true: Any, seconds: float = 20) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def client(address: str, key: str = "none", **options: Any) -> OpenAI:
+    """The official client, without second tries."""
+    return OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=60, **options)
+
+
+def pixels(seed: int, height: int = 60, width: int = 90) -> Any:
+    """A picture of coloured blocks, uint8 (height, width, 3)."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), np.uint8)
+    return np.asarray(Image.fromarray(blocks).resize((width, height), Image.Resampling.NEAREST))
+
+
+def file(seed: int, kind: str = "png", **size: int) -> bytes:
+    """The same as a file."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(seed, **size)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def data_url(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def image(url: str, **more: str) -> dict[str, Any]:
+    """A picture of a message."""
+    return {"type": "image_url", "image_url": {"url": url, **more}}
+
+
+def text(text: str) -> dict[str, Any]:
+    """A text of a message."""
+    return {"type": "text", "text": text}
+
+
+def user(*parts: dict[str, Any]) -> Any:
+    return {"role": "user", "content": list(parts)}
+
+
+def asked(question: str = "What?", **more: Any) -> dict[str, Any]:
+    """The body of a request."""
+    return {"model": NAME, "messages": [{"role": "user", "content": question}], "max_tokens": 4, **more}
+
+
+def post(
+    address: str, body: Any, headers: dict[str, str] | None = None, path: str = "/v1/chat/completions"
+) -> tuple[int, Any, Any]:
+    """Status, body and headers of an answer; the body may be bytes that are no JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = Request(f"{address}{path}", data, {"Content-Type": "application/json", **(headers or {})})
+    return _opened(request)
+
+
+def get(address: str, path: str, headers: dict[str, str] | None = None) -> tuple[int, Any, Any]:
+    return _opened(Request(f"{address}{path}", headers=headers or {}))
+
+
+def _opened(request: Request) -> tuple[int, Any, Any]:
+    try:
+        with urlopen(request, timeout=60) as answer:
+            return answer.status, json.loads(answer.read()), answer.headers
+    except HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read()), error.headers
