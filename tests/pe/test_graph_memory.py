@@ -207,7 +207,8 @@ def test_a_graph_keeps_memory_that_a_parameter_gives_up(cuda: Cuda) -> None:
 
 
 @torch.inference_mode()
-def test_a_tower_goes_with_its_graphs_at_once(cuda: Cuda) -> None:
+def left_without_collection() -> list[object]:
+    """What still lives of a tower and its graph once their names are gone, the garbage collector being off."""
     tower, images = tiny.vision(), tiny.images(1)
     tower._packed = GpuTower(tower, torch.float32, graphs=True)
     for _ in range(2):
@@ -217,9 +218,14 @@ def test_a_tower_goes_with_its_graphs_at_once(cuda: Cuda) -> None:
     gc.disable()
     try:
         del tower, graph
-        assert [one() for one in gone] == [None, None]
+        return [found for one in gone if (found := one()) is not None]
     finally:
         gc.enable()
+
+
+def test_a_tower_goes_with_its_graphs_at_once(cuda: Cuda) -> None:
+    # other threads of the process may hold a name for a moment; a cycle would hold it every time
+    assert any(not left_without_collection() for _ in range(5))
 
 
 def test_tensors_are_found_in_modules_lists_mappings_and_objects() -> None:
