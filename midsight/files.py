@@ -143,6 +143,22 @@ class Journal:
         except OSError as error:
             raise OutputError(f"{self.path}: the journal cannot be written ({error.strerror or error}).") from error
 
+    def resume(self, arguments: dict[str, Any], key: str) -> dict[str, dict[str, Any]]:
+        """What a job with these arguments has done, by each record's `key`; a fresh journal gets them as first line.
+
+        Raises:
+            OutputError: the journal is that of a job with other arguments.
+        """
+        entries = list(self)
+        if not entries:
+            self.append(arguments)
+        elif entries[0] != arguments:
+            differing = ", ".join(name for name in arguments if entries[0].get(name) != arguments[name])
+            raise OutputError(
+                f"{self.path}: another build ({differing} differ). Give its arguments, or another folder, or delete it."
+            )
+        return {entry[key]: entry for entry in entries[1:]}
+
     def _open(self) -> IO[bytes]:
         file = open(self.path, "ab+", buffering=0)  # noqa: SIM115 (closed by close)
         try:

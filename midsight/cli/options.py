@@ -46,6 +46,13 @@ BatchSize = Annotated[
     typer.Option("--batch-size", help="Pictures and frames encoded together.", min=1, show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the run: checkpoints, logs, model.", show_default=False)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: optim.lr=1e-4.")
+]
 
 
 def open_model(

@@ -4,7 +4,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,9 +53,7 @@ def core(
             "--data", help="Shards, CSV or JSONL of pairs, or a folder with one for each class.", show_default=False
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run: checkpoints, logs, model.", show_default=False)
-    ] = None,
+    out: options.RunFolder = None,
     start: Annotated[
         str | None,
         typer.Option(
@@ -67,10 +64,8 @@ def core(
         str | None,
         typer.Option("--also", help="Finetuning: a data set that must not be forgotten.", show_default=False),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: optim.lr=1e-3.")
-    ] = None,
+    resume: options.Resume = False,
+    changes: options.Changes = None,
     plan: Annotated[
         str | None,
         typer.Option("--plan", metavar="NAME", help="Only say what training this model costs.", show_default=False),
@@ -139,9 +134,7 @@ def detect(
         str | None,
         typer.Option("--validation-images", help="Folder of their pictures; else as --images.", show_default=False),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run: checkpoints, logs, model.", show_default=False)
-    ] = None,
+    out: options.RunFolder = None,
     start: Annotated[
         str | None, typer.Option("--from", help="A detector: published name, or a folder.", show_default=False)
     ] = None,
@@ -151,10 +144,8 @@ def detect(
             "--tower", help="A plain encoder: name, folder, checkpoint. The rest is fresh.", show_default=False
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: optim.lr=1e-4.")
-    ] = None,
+    resume: options.Resume = False,
+    changes: options.Changes = None,
     as_json: options.Json = False,
 ) -> None:
     """Train a detector: Mask R-CNN or DETA, on pictures with annotations in COCO's format.
@@ -193,9 +184,7 @@ def spatial(
     data: Annotated[
         str | None, typer.Option("--data", help="Pictures: shards, a table or a folder.", show_default=False)
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run: checkpoints, logs, model.", show_default=False)
-    ] = None,
+    out: options.RunFolder = None,
     start: Annotated[
         str | None,
         typer.Option("--from", help="A PE-Core: name, folder, checkpoint, or embedded.", show_default=False),
@@ -204,10 +193,8 @@ def spatial(
         str | None,
         typer.Option("--teacher", help="A larger PE-Spatial, in place of masks.", show_default=False),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: optim.lr=1e-4.")
-    ] = None,
+    resume: options.Resume = False,
+    changes: options.Changes = None,
     as_json: options.Json = False,
 ) -> None:
     """Align a PE-Core to a PE-Spatial: its own middle layer, and masks that say which places belong together.

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,9 +24,7 @@ def lang(
     root: Annotated[
         str | None, typer.Option("--root", help="Folder of the media. Default: that of the file.", show_default=False)
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the run: checkpoints, logs, model.", show_default=False)
-    ] = None,
+    out: options.RunFolder = None,
     start: Annotated[
         str | None,
         typer.Option("--from", help="A PerceptionLM: folder, or Hugging Face repository.", show_default=False),
@@ -47,10 +44,8 @@ def lang(
     keep_tower: Annotated[
         bool, typer.Option("--keep-tower", help="Also write the tower alone, as a PE (this is how PE-Lang is made).")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a setting: optim.lr=1e-4.")
-    ] = None,
+    resume: options.Resume = False,
+    changes: options.Changes = None,
     as_json: options.Json = False,
 ) -> None:
     """Train a PerceptionLM, or a PE-Lang: questions and answers about pictures and videos.

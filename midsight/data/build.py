@@ -102,7 +102,7 @@ def write_pictures(
         with atomic_write(out / EVALUATION_MARK) as file:
             file.write(f"Not for training: {', '.join(held_out)}.\n".encode())
     with Journal(out / JOURNAL) as journal:
-        done = _resume(journal, {"name": name, "per_shard": per_shard, "pictures": _digest(pictures, root)})
+        done = journal.resume({"name": name, "per_shard": per_shard, "pictures": _digest(pictures, root)}, "shard")
         paths = []
         for number, start in enumerate(range(0, len(pictures), per_shard)):
             path = out / f"{name}-{number:06d}.tar"
@@ -192,14 +192,3 @@ def _digest(pictures: Sequence[Picture], root: Path) -> str:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else -1
-
-
-def _resume(journal: Journal, arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The finished shards by name; a fresh journal gets the arguments as its first line."""
-    entries = list(journal)
-    if not entries:
-        journal.append(arguments)
-    elif entries[0] != arguments:
-        differing = ", ".join(name for name in arguments if entries[0].get(name) != arguments[name])
-        raise OutputError(f"{journal.path}: another build ({differing} differ). Name another folder, or delete it.")
-    return {entry["shard"]: entry for entry in entries[1:]}

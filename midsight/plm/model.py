@@ -1,6 +1,5 @@
 """PerceptionLM: a PE tower whose tokens stand in the prompt of any causal language model of transformers."""
 
-import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -231,10 +230,6 @@ class PLM(nn.Module):
             tokens = self.vision_model.forward_features(some.to(into), norm=True, strip_cls_token=True)
             parts.append(self.vision_projector(tokens.to(out_of)).flatten(0, 1))  # tiles x tokens, D
         return torch.cat(parts)
-
-    def settings(self) -> Mapping[str, Any]:
-        """The language model's configuration as a dictionary of its own."""
-        return copy.deepcopy(dict(self.config.text))
 
 
 def tiles_at_once(grid: int, threads: int) -> int:

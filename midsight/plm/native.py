@@ -13,7 +13,6 @@ from torch import Tensor
 from midsight.checkpoints.perception_lm import NATIVE
 from midsight.checkpoints.reader import named, read_json, read_tensors
 from midsight.checkpoints.renames import StateDict, Table, collect, rename, under
-from midsight.configs import PEConfig
 from midsight.errors import CheckpointError
 from midsight.plm.config import PLMConfig
 from midsight.plm.parts import Parts, plm_config, tower_config
@@ -179,8 +178,3 @@ def feed_forward_size(dim: int, multiplier: float | None, multiple_of: int) -> i
     hidden = int(8 * dim / 3)
     hidden = int(multiplier * hidden) if multiplier else hidden
     return multiple_of * -(-hidden // multiple_of)
-
-
-def tower_of(config: PEConfig) -> dict[str, Any]:
-    """The tower as `params.json` names it."""
-    return {key: getattr(config, key) for key in sorted(TOWER_KEYS)}

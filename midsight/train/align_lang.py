@@ -29,6 +29,7 @@ from midsight.plm.parts import Parts
 from midsight.plm.rows import LearntRow, RowReader
 from midsight.threads import keep_freed_memory
 from midsight.train import lang_parts, optim, state
+from midsight.train.config import as_metadata
 from midsight.train.distributed import (
     StopRequest,
     World,
@@ -41,7 +42,7 @@ from midsight.train.distributed import (
     total,
     world,
 )
-from midsight.train.lang_config import LangConfig, as_metadata
+from midsight.train.lang_config import LangConfig
 from midsight.train.logs import Log, Report, resident_gib
 from midsight.train.loop import Outcome
 from midsight.train.pair import autocast

@@ -24,6 +24,7 @@ from midsight.errors import ConfigError, TrainingError
 from midsight.pe.blocks import normal_parameter
 from midsight.threads import keep_freed_memory
 from midsight.train import losses, optim, state
+from midsight.train.config import as_metadata
 from midsight.train.distributed import StopRequest, World, average_gradients, collect, total, world
 from midsight.train.headless import headless, headless_config, headless_weights
 from midsight.train.logs import Log, Report
@@ -31,7 +32,7 @@ from midsight.train.loop import Outcome
 from midsight.train.masking import draw_blocks, hide_patches
 from midsight.train.pair import autocast
 from midsight.train.revision import revision
-from midsight.train.spatial_config import SpatialConfig, as_metadata
+from midsight.train.spatial_config import SpatialConfig
 from midsight.train.spatial_data import Prepare, SpatialBatch, SpatialBatches, spatial_batches
 from midsight.train.spatial_teachers import LocalityTeacher, open_locality, scene_masks
 from midsight.train.steps import Pace, take_steps

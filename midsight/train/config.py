@@ -313,6 +313,13 @@ def read_settings(config: C, path: str | Path | None, changes: Sequence[str] = (
     return config
 
 
+def as_metadata(config: Any) -> dict[str, Any]:
+    """The settings of a run that go beside its weights: all but where and how it ran."""
+    values = dataclasses.asdict(config)
+    del values["run"], values["data"]["workers"]
+    return values
+
+
 def _read(path: str | Path) -> dict[str, Any]:
     file = Path(path)
     if not file.suffix and not file.exists():

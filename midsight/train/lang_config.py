@@ -220,10 +220,3 @@ def read_lang_recipe(path: str | Path, changes: Sequence[str] = ()) -> LangConfi
         ConfigError: the file cannot be read, or a setting does not exist; the nearest one is named.
     """
     return read_settings(LangConfig(), path, changes)
-
-
-def as_metadata(config: LangConfig) -> dict[str, Any]:
-    """What goes beside the weights."""
-    values = dataclasses.asdict(config)
-    del values["run"], values["data"]["workers"]
-    return values

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from midsight.train.config import OptimConfig, read_settings, require
 from midsight.transforms.augment import AugmentConfig
@@ -136,10 +136,3 @@ def read_spatial_recipe(path: str | Path, changes: Sequence[str] = ()) -> Spatia
         ConfigError: the file cannot be read, or a setting does not exist; the nearest one is named.
     """
     return read_settings(SpatialConfig(), path, changes)
-
-
-def as_metadata(config: SpatialConfig) -> dict[str, Any]:
-    """What goes beside the weights."""
-    values = dataclasses.asdict(config)
-    del values["run"], values["data"]["workers"]
-    return values

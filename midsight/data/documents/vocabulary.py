@@ -172,13 +172,6 @@ class Vocabulary:
         """A sentence."""
         return self.pick(self._sentences) if self._sentences and self.chance(0.6) else self._built_in()
 
-    def paragraph(self, sentences: int) -> str:
-        """So many sentences, no two the same."""
-        found: dict[str, None] = {}
-        while len(found) < sentences:
-            found[self.sentence()] = None
-        return " ".join(found)
-
     def _built_in(self) -> str:
         pattern = self.pick(lists.SENTENCES)
         slots = {name: self.pick(options) for name, options in lists.SLOTS.items()}

@@ -91,7 +91,7 @@ def build_documents(
     maker = Maker(config, stock)  # before anything is written: a configuration that cannot be
     _make_folder(out)
     with Journal(out / JOURNAL) as journal:
-        done = _resume(journal, {"config": _plain(config), "stock": _digest(stock), "versions": _versions()})
+        done = journal.resume({"config": _plain(config), "stock": _digest(stock), "versions": _versions()}, "part")
         tasks = list(_tasks(config))
         finished = "end" in done and all((out / f"{split}.jsonl").exists() for split in SPLITS)
         if not finished:
@@ -251,17 +251,6 @@ def _versions() -> dict[str, str]:
 def _digest(stock: Stock) -> str:
     names = [(f.name, f.category, f.regular.stat().st_size, f.bold.stat().st_size) for f in stock.families]
     return hashlib.sha256(repr((names, sorted(stock.icons.items()), stock.sentences)).encode()).hexdigest()
-
-
-def _resume(journal: Journal, arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The finished parts by name; a fresh journal gets the arguments as its first line."""
-    entries = list(journal)
-    if not entries:
-        journal.append(arguments)
-    elif entries[0] != arguments:
-        differing = ", ".join(name for name in arguments if entries[0].get(name) != arguments[name])
-        raise OutputError(f"{journal.path}: another build ({differing} differ). Name another folder, or delete it.")
-    return {entry["part"]: entry for entry in entries[1:]}
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:

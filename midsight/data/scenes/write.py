@@ -26,7 +26,7 @@ from midsight.data.scenes.engine import SceneClip, SceneEngine, ScenePicture
 from midsight.data.scenes.layout import SceneOptions, Stock
 from midsight.data.scenes.meshes import Bytes, Floats
 from midsight.data.scenes.render import Frame
-from midsight.errors import ConfigError, MediaError, OutputError
+from midsight.errors import ConfigError, MediaError
 from midsight.files import Journal, atomic_write
 
 _SURFACE = (
@@ -96,7 +96,7 @@ def build_scenes(
     out.mkdir(parents=True, exist_ok=True)
     made = _Progress(progress)
     with SceneEngine(stock, options, seed) as engine, Journal(out / "journal.jsonl") as journal:
-        done = _resume(journal, _arguments(seed, stock, clips, options, per_shard))
+        done = journal.resume(_arguments(seed, stock, clips, options, per_shard), "shard")
         shards = []
         for number, start in enumerate(range(0, count, per_shard)):
             indices = range(start, min(start + per_shard, count))
@@ -260,16 +260,3 @@ def _arguments(seed: int, stock: Stock, clips: bool, options: SceneOptions, per_
     names = json.dumps([[model(one) for one in stock.models], *pictures])
     digest = hashlib.sha256(names.encode()).hexdigest()
     return {"seed": seed, "clips": clips, "per_shard": per_shard, "options": asdict(options), "stock": digest}
-
-
-def _resume(journal: Journal, arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The finished shards by name; a fresh journal gets the arguments as its first line."""
-    entries = list(journal)
-    if not entries:
-        journal.append(arguments)
-    elif entries[0] != arguments:
-        differing = [name for name in arguments if entries[0].get(name) != arguments[name]]
-        raise OutputError(
-            f"{journal.path}: another build ({', '.join(differing)} differ). Give its arguments, or another folder."
-        )
-    return {entry["shard"]: entry for entry in entries[1:]}

@@ -5,15 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from midsight.api.loading import fixed_threads, pick_device
-from midsight.errors import ConfigError
+from midsight.api.language import open_plm
+from midsight.api.loading import fixed_threads
 from midsight.plm import PLM
 from midsight.plm.answer import AnswerConfig, Answerer, Page
 from midsight.threads import settle
-
-DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class PLMAnswerer:
@@ -68,19 +64,13 @@ def open_answerer(
     """A PLM from a folder or a repository, ready to answer with the most likely tokens.
 
     Args:
-        source, revision: as `PLM.from_pretrained`.
-        device: "auto" takes the best that is there.
-        dtype: "fp32", "bf16"; "auto" is fp32 on the CPU and the stored one elsewhere.
+        source, device, dtype, revision: as `open_plm`.
         threads: CPU threads; None follows the machine.
 
     Raises:
         CheckpointError: the model cannot be loaded, or has no tokenizer.
         ConfigError: a device or dtype that cannot be.
     """
-    where = pick_device(device)
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype must be {', '.join(DTYPES)}, got {dtype!r}")
-    wanted = torch.float32 if dtype == "auto" and where.type == "cpu" else DTYPES[dtype]
     settle(fixed_threads(threads))
-    model = PLM.from_pretrained(source, dtype=wanted, device=where, revision=revision)
+    model = open_plm(source, device, dtype, revision=revision)
     return PLMAnswerer(model, AnswerConfig(max_new_tokens=max_new_tokens))

@@ -10,8 +10,9 @@ from midsight.library.documents import prompts
 from midsight.library.documents.choose import PageChooser
 from midsight.library.documents.evidence import Evidence, find_words, grounded
 from midsight.library.documents.extract import Extractor
-from midsight.library.documents.pages import Page, PageId, Reader, is_video
+from midsight.library.documents.pages import Page, PageId, Reader
 from midsight.library.documents.passages import page_text
+from midsight.library.scan import is_video
 from midsight.plm.answer import AnswerConfig, Answerer
 from midsight.plm.media import MediaLimits
 from midsight.plm.model import PLM

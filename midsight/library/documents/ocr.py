@@ -30,15 +30,6 @@ Centres = Sequence[float]  # of the letters, shares of the line's length
 Gap = tuple[float, float]  # a white stretch, shares of the line's length
 
 
-def is_installed() -> bool:
-    """Whether pictures of text can be read."""
-    try:
-        engine()
-    except MissingDependencyError:
-        return False
-    return True
-
-
 def recognise(pixels: Pixels) -> list[Word]:
     """The words of a picture, in boxes of its pixels.
 

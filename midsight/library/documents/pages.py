@@ -2,9 +2,8 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
@@ -13,7 +12,7 @@ from midsight.images import DEFAULT_LIMITS, IMAGE_SUFFIXES, Limits, Pixels, load
 from midsight.library.documents import ocr
 from midsight.library.documents.layout import Line, Word, read_lines
 from midsight.library.documents.pdf import Pdf, PdfLimits, is_pdf
-from midsight.video import VIDEO_SUFFIXES
+from midsight.library.scan import find_media
 
 Ocr = Literal["auto", "always", "never"]
 SUFFIXES = IMAGE_SUFFIXES | {".pdf"}
@@ -170,36 +169,8 @@ class Reader:
 
 
 def find_documents(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Files as they are given, folders as the PDFs and pictures below them, each once.
-
-    Hidden files and folders do not count inside folders, and links to folders are not followed.
-
-    Raises:
-        InputError: nothing was given, or a folder holds no documents.
-    """
-    found: dict[str, None] = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = list(_walk(path))
-            if not inside:
-                raise InputError(f"{path}: no PDFs or pictures in this folder. Name another folder, or the files.")
-            found.update(dict.fromkeys(inside))
-        else:
-            found[str(path)] = None
-    return list(found)
-
-
-def is_video(path: str) -> bool:
-    """Whether the file's name says that it is a video."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
-
-
-def _walk(folder: Path) -> Iterator[str]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
-                yield os.path.join(place, name)
+    """Files as they are given, folders as the PDFs and pictures below them, each once; as `find_media`."""
+    return [str(path) for path in find_media(paths, SUFFIXES, "PDFs or pictures")]
 
 
 def _is_unreadable(text: str) -> bool:

@@ -63,4 +63,3 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     ocr.engine.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"rapidocr-onnxruntime.*pip install --no-deps.*--ocr never"):
         ocr.recognise(np.full((40, 40, 3), 255, np.uint8))
-    assert not ocr.is_installed()
