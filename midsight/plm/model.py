@@ -100,7 +100,7 @@ class PLM(nn.Module):
         return self
 
     def pack(self) -> Self:
-        """The language model's bfloat16 weights in oneDNN's layout, for answers on a CPU: about 1.4 times the speed.
+        """The language model's bfloat16 weights in oneDNN's layout, for answers on a CPU; the gain stands in RESULTS.md.
 
         For inference alone: load the model anew to train it. Nothing changes in float32 and on other devices. Saving
         still works. Weights are then memory of this process, not pages of the file.
