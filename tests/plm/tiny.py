@@ -156,5 +156,5 @@ def _params(settings: PLMConfig) -> dict[str, Any]:
         rope_scale_factor=rope["factor"], high_freq_factor=rope["high_freq_factor"],
         old_context_len=rope["original_max_position_embeddings"], vocab_size=settings.text["vocab_size"],
         max_seqlen=settings.context_length, weight_tying=settings.tie_word_embeddings,
-        pooling_ratio=settings.projector_pooling_ratio, vision_model=native.tower_of(settings.vision),
+        pooling_ratio=settings.projector_pooling_ratio, vision_model={key: getattr(settings.vision, key) for key in sorted(native.TOWER_KEYS)},
     )  # fmt: skip
