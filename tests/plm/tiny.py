@@ -151,10 +151,11 @@ def published(folder: Path, shape: Shape = Shape(), seed: int = 0) -> PLM:  # no
 
 def _params(settings: PLMConfig) -> dict[str, Any]:
     rope = settings.text["rope_parameters"]
+    tower = {key: getattr(settings.vision, key) for key in sorted(native.TOWER_KEYS)}
     return dict(
         dim=64, n_layers=3, n_heads=4, n_kv_heads=2, multiple_of=16, norm_eps=1e-5, rope_theta=rope["rope_theta"],
         rope_scale_factor=rope["factor"], high_freq_factor=rope["high_freq_factor"],
         old_context_len=rope["original_max_position_embeddings"], vocab_size=settings.text["vocab_size"],
         max_seqlen=settings.context_length, weight_tying=settings.tie_word_embeddings,
-        pooling_ratio=settings.projector_pooling_ratio, vision_model={key: getattr(settings.vision, key) for key in sorted(native.TOWER_KEYS)},
+        pooling_ratio=settings.projector_pooling_ratio, vision_model=tower,
     )  # fmt: skip
