@@ -102,8 +102,9 @@ class PLM(nn.Module):
     def pack(self) -> Self:
         """The language model's bfloat16 weights in oneDNN's layout, for faster answers on a CPU.
 
-        What it gains stands in benchmarks/RESULTS.md. For inference alone: load the model anew to train it. Nothing changes in float32 and on other devices. Saving
-        still works. Weights are then memory of this process, not pages of the file.
+        What it gains stands in benchmarks/RESULTS.md. For inference alone: load the model anew to train it. Nothing
+        changes in float32 and on other devices. Saving still works. Weights are then memory of this process, not pages
+        of the file.
         """
         from midsight.plm.projection import pack_projections
 
