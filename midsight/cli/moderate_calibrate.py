@@ -99,14 +99,16 @@ def _write(done: "Fitted", policy: Path, output: Path, plot: Path | None) -> Non
     from midsight.library.moderate.reading import read_text
     from midsight.library.moderate.writing import with_thresholds, write_policy
 
-    text = with_thresholds(read_text(policy), done.policy, str(output), output.resolve().parent)
+    if any(fit.threshold is not None for fit in done.fits):
+        text = with_thresholds(read_text(policy), done.policy, str(output), output.resolve().parent)
+        kept = write_policy(text, output)
+        show.note(f"{output}: calibrated" + ("" if kept is None else f"; the old one is {kept}"))
+    else:
+        show.warn(f"{policy}: no threshold was found, so it stays as it is")
     if plot is not None:
         drawn = plot_curves(done.fits)
         with atomic_write(plot) as file:
             file.write(drawn)
-    kept = write_policy(text, output)
-    show.note(f"{output}: {'calibrated' if kept is None else f'calibrated; the old one is {kept}'}")
-    if plot is not None:
         show.note(f"{plot}: precision-recall curves")
 
 
@@ -124,13 +126,9 @@ def _report(done: "Fitted") -> None:
         f"On new files: each of the {done.files} labelled files judged by the threshold of all others, with Wilson's "
         "95 % interval. For files of the same mix; where a category is rarer, precision is lower."
     )
-    for fit in done.fits:
-        for warning in fit.warnings:
-            show.warn(f"{fit.category}: {warning}")
-    for message in done.skipped:
+    weak = [f"{fit.category}: {warning}" for fit in done.fits for warning in fit.warnings]
+    for message in (*dict.fromkeys(weak), *done.skipped, *done.failures):
         show.warn(message)
-    for error in done.failures:
-        show.warn(error)
     if any(fit.threshold is None for fit in done.fits):
         raise typer.Exit(1)
     show.failures(len(done.failures), done.files + len(done.failures))

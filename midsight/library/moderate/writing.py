@@ -81,8 +81,9 @@ def _without(text: str, name: str, where: tuple[str, ...], key: str) -> str:
     for key_node, value_node in _mapping(text, name, where).value:
         if key_node.value == key:
             start, end = key_node.start_mark.index, _end(text, value_node)
-            behind = re.match(r"[^\S\n]*(#[^\n]*)?\n *| *,? *", text[end:])
-            return text[:start] + text[end + (behind.end() if behind else 0) :]
+            behind = re.match(r"[^\S\n]*(#[^\n]*)?\n *| *, *", text[end:])
+            before = text[:start] if behind else re.sub(r",\s*$", "", text[:start])
+            return before + text[end + (behind.end() if behind else 0) :]
     return text
 
 

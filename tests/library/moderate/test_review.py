@@ -33,7 +33,7 @@ def verdicts(tmp_path: Path, demo: Path, hostile_name: Path) -> list[Verdict]:
         "temple.mp4": ("flag", finding("cats", 0.6, "flag", (1, 3)), finding("bikes", 0.7, "flag")),
         hostile_name.name: ("flag", finding("cats", 0.8, "flag"), finding("bikes", 0.05, "pass")),
     }
-    verdicts = [Verdict(str(tmp_path / name), word, findings) for name, (word, *findings) in found.items()]
+    verdicts = [Verdict(str(tmp_path / name), word, tuple(findings)) for name, (word, *findings) in found.items()]
     return [*verdicts, Verdict(str(tmp_path / "gone.jpg"), "error", (), f"{tmp_path}/gone.jpg: no such file.")]
 
 

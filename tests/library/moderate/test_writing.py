@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from midsight.errors import OutputError
-from midsight.library.moderate import Calibration, parse_policy
+from midsight.library.moderate import Calibration, Policy, parse_policy
 from midsight.library.moderate.writing import with_thresholds, write_policy
 
 TEXT = """\
@@ -61,6 +61,20 @@ def test_json_and_a_calibration_of_many_lines() -> None:
         wanted = replace(policy, categories=(replace(policy.categories[0], threshold=0.25, review=0.125),),
                          calibration=Calibration("n", "j", 2))  # fmt: skip
         assert parse_policy(with_thresholds(one, wanted, "p", Path())) == wanted
+
+
+def test_a_band_goes_wherever_it_stands() -> None:
+    for inner in (
+        "{review: 0.1, prompts: [b]}",
+        "{prompts: [b], review: 0.1}",
+        "{prompts: [b], review: 0.1 , threshold: 1}",
+    ):
+        text = f"categories: {{a: {inner}}}"
+        category = parse_policy(text).categories[0]
+        wanted = Policy((replace(category, threshold=0.75, review=None),))
+        found = with_thresholds(text, wanted, "p", Path())
+        assert parse_policy(found) == wanted
+        assert ", }" not in found.replace(",}", ", }")
 
 
 def test_another_policy_is_not_written_over_this_one() -> None:
