@@ -1,9 +1,11 @@
-"""`python -m benchmarks.moderation`: does a policy find what it names, before and after calibration? Writes MODERATION.md.
+"""Does a policy find what it names, before and after calibration? Writes MODERATION.md.
 
-The photographs are `midsight.data.packaged.everyday`: whole pictures of animals, food, tools, vehicles, buildings and
-other things, with names that people gave them. They are for measuring; nothing of the embedded model was trained on
-them. The fixed parts of the score (the neutral texts, and which of them are left out) were chosen with 50 of them, which
-take no part here. Of the others 50 are drawn for calibration and the rest judge, in 200 draws.
+Run: python -m benchmarks.moderation --packages runs/embedded/data
+
+The photographs are `midsight.data.packaged.everyday`: animals, food, tools, vehicles, buildings and other things, with
+names that people gave them. They are for measuring; nothing of the embedded model was trained on them. The fixed parts
+of the score (the neutral texts, and which of them are left out) were chosen with 50 of them, which take no part here.
+Of the others 50 are drawn for calibration and the rest judge, in 200 draws.
 """
 
 import argparse

@@ -91,7 +91,7 @@ class Scorer:
         return np.stack(columns, axis=1)
 
     def nearest(self, embedding: Array, category: int) -> str:
-        """The prompt, or the file of the example, that the score of one embedding (D,) comes from."""
+        """The prompt that the score of one embedding (D,) comes from, or "example" and the name of its file."""
         side, row = self._sides[category], embedding[None]
         of_examples = self._by_examples(side, row)[0]  # 1 + E, the first for none
         if of_examples.max() > self._by_prompts(side, row)[0]:
@@ -124,7 +124,7 @@ class Scorer:
         return _Side(
             prompts, others, examples,
             unrelated=np.median(examples @ unrelated.T, axis=1) if len(examples) else np.empty(0, np.float32),
-            names=(*category.prompts, *map(str, category.examples)),
+            names=(*category.prompts, *(f"example {path.name}" for path in category.examples)),
         )  # fmt: skip
 
     def _texts(self, texts: tuple[str, ...], policy: Policy) -> Array:

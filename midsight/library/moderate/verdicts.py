@@ -29,7 +29,7 @@ class Finding:
     score: float  # of a video: that of its best clip
     threshold: float
     review: float | None
-    by: str  # the prompt, or the file of the example, that the score comes from
+    by: str  # the prompt that the score comes from, or "example" and a file's name
     ranges: tuple[Stretch, ...] = ()  # of a video: where the score is not one that passes, in order
 
 

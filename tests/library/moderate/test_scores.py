@@ -56,7 +56,7 @@ def test_examples_are_weighed_as_stated(embedded: midsight.Perception, demo: Pat
     by_name = dict(zip((path.stem for path in files), scores, strict=True))
     assert by_name["cat"] > 0.99 < by_name["rocket"]
     assert max(by_name["coffee"], by_name["motorcycle"]) < 0.05
-    assert scorer.nearest(pictures[0], 0) == str(demo / "cat.jpg")
+    assert scorer.nearest(pictures[0], 0) == "example cat.jpg"
     with Image.open(demo / "cat.jpg") as cat:
         changed = [cat.crop((20, 30, cat.width - 40, cat.height - 10)), cat.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
         changed.append(cat.convert("L").resize((150, 150)))
@@ -70,7 +70,7 @@ def test_the_larger_score_counts_and_is_named(embedded: midsight.Perception, dem
     alone = [Scorer(embedded, Policy((one,))).scores(pictures)[:, 0]
              for one in (Category("a", both.prompts), Category("b", examples=both.examples))]  # fmt: skip
     np.testing.assert_allclose(scorer.scores(pictures)[:, 0], np.maximum(*alone))
-    assert [scorer.nearest(row, 0) for row in pictures[:2]] == ["a motorcycle", str(demo / "cat.jpg")]
+    assert [scorer.nearest(row, 0) for row in pictures[:2]] == ["a motorcycle", "example cat.jpg"]
 
 
 def test_a_policy_without_thresholds_of_its_own_is_sensible(embedded: midsight.Perception, demo: Path) -> None:
