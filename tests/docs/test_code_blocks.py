@@ -67,6 +67,11 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "not run",
         "midsight train spatial spatial_distill --from PE-Core-L14-336 --data photos --out runs/spatial-l",
     ),
+    (
+        "training.md",
+        "not run",
+        "midsight data caption videos --out captioned --captioner plm:facebook/Perception-LM-1B --frames 8",
+    ),
 }
 DRAWINGS = {  # shown, printed by nothing
     ("architecture.md", "path, bytes, PIL image, array, tensor          labels"),
