@@ -138,6 +138,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "ablation-losses": partial(ablation, "Training loss"),
     "ablation-cost": partial(ablation, "What it costs"),
     "moderation-calibration": partial(section, MODERATION, _MODERATION, "Before and after calibration"),
+    "moderation-labels": partial(section, MODERATION, _MODERATION, "Labels of both kinds"),
     "moderation-examples": partial(section, MODERATION, _MODERATION, "Examples"),
     "ablation-layers": partial(ablation, "Last layer and best layer"),
 }

@@ -21,6 +21,9 @@ def review(
         int,
         typer.Option("--passing", min=0, help="Also so many files of each category that pass, highest scores first."),
     ] = 0,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, help="Most cards: the gravest verdicts and highest scores.")
+    ] = 1000,
 ) -> None:
     """One HTML page with a card for everything that is flagged, for review, or not readable: is it so, yes or no?
 
@@ -42,7 +45,9 @@ def review(
         taken = merged(taken, read_decisions(path))
     with show.progress() as bar:
         task = bar.add_task("previews", total=None)
-        page = review_page(found, output.resolve().parent, taken, passing=passing, tick=lambda: bar.advance(task))
+        page = review_page(
+            found, output.resolve().parent, taken, passing=passing, limit=limit, tick=lambda: bar.advance(task)
+        )
     data = page.encode()
     with atomic_write(output) as file:
         file.write(data)

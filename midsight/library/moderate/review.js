@@ -124,7 +124,8 @@ function show(item) {
 function count() {
   const asked = data.items.filter((item) => item.category);
   const done = asked.filter(taken).length;
-  at("progress").textContent = `${done} of ${asked.length} decided, ${cards.children.length} shown`;
+  at("progress").textContent = `${done} of ${asked.length} decided, ${cards.children.length} shown`
+    + (data.leftOut ? `, ${data.leftOut} more left out by --limit` : "");
   at("save").disabled = !lines();
 }
 

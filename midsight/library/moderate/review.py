@@ -24,7 +24,7 @@ from PIL import Image
 from midsight.errors import InputError, MidsightError
 from midsight.images import load_image
 from midsight.library.moderate.labels import Labels
-from midsight.library.moderate.verdicts import Finding, Verdict, clock
+from midsight.library.moderate.verdicts import WORDS, Finding, Verdict, clock
 from midsight.library.scan import is_video
 from midsight.video import sample_frames
 
@@ -38,6 +38,7 @@ def review_page(
     decisions: Labels | None = None,
     *,
     passing: int = 0,
+    limit: int = 1000,
     tick: Callable[[], None] = lambda: None,
 ) -> str:
     """The page about everything that is flagged, for review, or not readable.
@@ -47,14 +48,16 @@ def review_page(
         folder: where the page will lie; links to the files are from there.
         decisions: that were taken before.
         passing: also so many files for each category that pass, those of the highest score: what may have been missed.
+        limit: most cards: those of the gravest verdicts and highest scores. The page says how many are left out.
         tick: called after each file's preview.
 
     Raises:
         InputError: there is nothing to show.
     """
-    asked = list(_asked(verdicts, passing))
-    if not asked:
+    every = sorted(_asked(verdicts, passing), key=_weight)
+    if not every:
         raise InputError("every file passes, so there is nothing to review; ask for some that pass by --passing 10")
+    asked = every[:limit]
     thumbs: list[str] = []
     number: dict[str, int | None] = {}
     for verdict, finding in asked:
@@ -70,7 +73,13 @@ def review_page(
     ]  # fmt: skip
     names = json.dumps([[item["path"], item["category"]] for item in items])
     key = hashlib.sha256(names.encode()).hexdigest()[:16]
-    return _filled({"key": key, "items": items, "thumbs": thumbs, "decisions": taken})
+    left_out = len(every) - len(asked)
+    return _filled({"key": key, "items": items, "thumbs": thumbs, "decisions": taken, "leftOut": left_out})
+
+
+def _weight(question: tuple[Verdict, Finding | None]) -> tuple[int, float]:
+    verdict, finding = question
+    return WORDS.index(verdict.verdict if finding is None else finding.verdict), -finding.score if finding else 0.0
 
 
 def _asked(verdicts: Sequence[Verdict], passing: int) -> Iterator[tuple[Verdict, Finding | None]]:

@@ -221,8 +221,10 @@ def test_what_passes_is_shown_when_asked_for(verdicts: list[Verdict], tmp_path: 
         return [(item["name"], item["category"]) for item in data["items"] if item["verdict"] == "pass"]
 
     assert asked(review_page(verdicts, tmp_path)) == []
-    assert asked(review_page(verdicts, tmp_path, passing=1)) == [("cat.jpg", "bikes"), ("motorcycle.jpg", "cats")]
+    assert asked(review_page(verdicts, tmp_path, passing=1)) == [("motorcycle.jpg", "cats"), ("cat.jpg", "bikes")]
     assert len(asked(review_page(verdicts, tmp_path, passing=9))) == 3
+    few = json.loads(re.search('id="data">(.*?)</script>', review_page(verdicts, tmp_path, limit=2))[1])  # type: ignore[index]
+    assert ([item["score"] for item in few["items"]], few["leftOut"]) == ([0.9, 0.8], 4)
     clean = [Verdict("a.jpg", "pass", (finding("cats", 0.1, "pass"),))]
     with pytest.raises(InputError, match="every file passes"):
         review_page(clean, tmp_path)
