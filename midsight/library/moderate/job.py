@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from midsight.api import Perception
-from midsight.errors import ConfigError, InputError, MidsightError, OutputError
+from midsight.errors import ConfigError, InputError, MediaError, MidsightError, OutputError
 from midsight.files import Journal, atomic_write
 from midsight.images import describe
 from midsight.library.embed import fingerprint
@@ -47,12 +47,15 @@ class Moderator:
         """The verdict on one picture or video of any kind that `Perception.iter_embed` takes.
 
         Raises:
-            MidsightError: it cannot be read; `verdicts` gives a verdict "error" instead.
+            MidsightError: it cannot be read; `verdicts` gives a verdict "error" instead. A video that is cut is judged
+                by what can be read, as there.
         """
         clips: list[Clip] = []
+        error = None
         for outcome in self._embedded([source]):
             clips.append(self._clip(outcome.unwrap(), outcome.start, outcome.end))
-        return judge(_text(describe(source)), self.policy.categories, clips)
+            error = _text(_cut(source)) if outcome.short_read else error
+        return judge(_text(describe(source)), self.policy.categories, clips, error)
 
     def verdicts(self, sources: Iterable[Any], batch_size: int | None = None) -> Iterator[Verdict]:
         """A verdict on each picture and video, in order, in bounded memory; what cannot be read is an "error".
@@ -71,7 +74,7 @@ class Moderator:
             at, source = outcome.index, outcome.source
             if outcome.value is not None:
                 clips.append(self._clip(outcome.value, outcome.start, outcome.end))
-            error = outcome.error or error
+            error = outcome.error or error or (_cut(source) if outcome.short_read else None)
         if source is not None:
             yield self._judged(source, clips, error)
 
@@ -219,6 +222,10 @@ def read_verdicts(path: Path) -> list[Verdict]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InputError(f"{path}: cannot be read ({reason}); expected verdicts of `midsight moderate`") from None
     return found
+
+
+def _cut(source: Any) -> MidsightError:
+    return MediaError(f"{describe(source)}: cut or broken; the scores are of the part that can be read.")
 
 
 def _text(value: object) -> str:

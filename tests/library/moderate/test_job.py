@@ -81,6 +81,19 @@ def test_what_could_be_read_of_a_broken_video_still_counts(
     assert next(iter(nothing.verdicts([demo / "temple.mp4"]))).verdict == "error"
 
 
+@pytest.mark.filterwarnings("ignore:.*cut or broken:UserWarning")
+def test_a_cut_video_does_not_pass(embedded: midsight.Perception) -> None:
+    """What is behind the cut was not looked at, so only what is flagged may be said."""
+    for prompt, word in (("a submarine", "error"), ("a blank picture", "flag")):
+        moderator = Moderator(
+            embedded, Policy((Category("a", (prompt,), threshold=1e-4 if word == "flag" else 0.999),))
+        )
+        (found,) = moderator.verdicts([MEDIA / "cut.mp4"])
+        assert (found.verdict, found.error is None, len(found.findings)) == (word, False, 1)
+        assert "cut or broken; the scores are of the part" in (found.error or "")
+        assert moderator.verdict(MEDIA / "cut.mp4").error == found.error
+
+
 def test_pixels_and_bytes(moderator: Moderator, demo: Path) -> None:
     from midsight.images import load_image
 
