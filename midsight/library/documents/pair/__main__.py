@@ -2,6 +2,7 @@
 
 python -m midsight.library.documents.pair rows --documents D --scenes S --clips C --packages P --out ROWS
 python -m midsight.library.documents.pair pack RUN --out midsight/assets/embedded_lang
+python -m midsight.library.documents.pair card midsight/assets/embedded_lang --tables docs/ask.md --log RUN/log.jsonl
 """
 
 import argparse
@@ -35,13 +36,21 @@ def main() -> int:
     pack = steps.add_parser("pack", help="what training changed, as a folder of a few megabytes")
     pack.add_argument("run", type=Path, help="folder of `midsight train lang lang_embedded`")
     pack.add_argument("--out", type=Path, required=True)
+    card = steps.add_parser("card", help="README.md beside the weights")
+    card.add_argument("folder", type=Path)
+    card.add_argument("--tables", type=Path, required=True, help="page with the measured tables")
+    card.add_argument("--log", type=Path, help="of the training, for its curve")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         if given.step == "rows":
             write_rows(given.documents, given.scenes, given.clips, given.packages, given.out)
-        else:
+        elif given.step == "pack":
             write_pair(given.run, given.out)
+        else:
+            from midsight.library.documents.pair.card import write_card
+
+            write_card(given.folder, given.log, given.tables, RANK)
     except MidsightError as error:
         sys.stderr.write(f"{error}\n")
         return 1
