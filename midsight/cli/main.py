@@ -20,11 +20,13 @@ from midsight.cli import (
     explore,
     export,
     features,
+    index,
     layers,
     match,
     models,
     options,
     plm,
+    search,
     serve,
     show,
     track,
@@ -65,6 +67,8 @@ app = typer.Typer(
 )
 app.command()(classify.classify)
 app.command()(embed.embed)
+app.command()(index.index)
+app.command()(search.search)
 app.command()(features.features)
 app.command()(layers.layers)
 app.command()(match.match)
