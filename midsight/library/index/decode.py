@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from midsight.library.index.worker import HASH_RATE, Job, Kind, Place
+from midsight.library.index.worker import HASH_RATE, Job, Kind, Place, read
 
-COMMAND = (sys.executable, "-m", "midsight.library.index.worker")
+# None where the system cannot hand a connection to a new process: files are then read here, without a time limit.
+COMMAND = (sys.executable, "-m", "midsight.library.index.worker") if os.name == "posix" else None
 _START = 120.0  # seconds in which a new process has to be there, on a busy machine
 _GRACE = 5.0  # seconds beyond its own limit before a process is given up
 
@@ -63,11 +64,12 @@ class Decoders:
     """One process for each thread that reads; started on first use, started anew after a death.
 
     Args:
-        command: what to start; the number of a connection is added to it.
+        command: what to start; the number of a connection is added to it. None reads in this process: a file that
+            hangs or kills its decoder then does so to all of the work.
     """
 
-    def __init__(self, job: Job, command: Sequence[str] = COMMAND) -> None:
-        self.job, self._command = job, tuple(command)
+    def __init__(self, job: Job, command: Sequence[str] | None = COMMAND) -> None:
+        self.job, self._command = job, command
         self._of_thread = threading.local()
         self._all: list[_Process] = []
         self._lock = threading.Lock()
@@ -78,7 +80,11 @@ class Decoders:
         Args:
             size: bytes, as far as known; large files get more time to be read.
         """
-        process = self._process()
+        if self._command is None:
+            for message, pixels in read(path, kind, self.job, lambda _: None):
+                yield _part(message, pixels)
+            return
+        process = self._process(self._command)
         try:
             yield from process.read(path, kind, self.job.seconds + size / HASH_RATE)
         except (EOFError, OSError) as error:
@@ -94,10 +100,10 @@ class Decoders:
                 process.end()
             self._all = []
 
-    def _process(self) -> "_Process":
+    def _process(self, command: Sequence[str]) -> "_Process":
         process: _Process | None = getattr(self._of_thread, "process", None)
         if process is None or not process.alive:
-            process = self._of_thread.process = _Process(self._command, self.job)
+            process = self._of_thread.process = _Process(command, self.job)
             with self._lock:
                 self._all = [other for other in self._all if other.alive] + [process]
         return process
@@ -138,14 +144,14 @@ class _Process:
         self._connection.send_bytes(json.dumps({"path": os.fsencode(path).hex(), "kind": kind}).encode())
         while True:
             message = json.loads(self._receive(seconds))
-            if "hash" in message:
-                yield Start(**message)
-                continue
-            if "piece" not in message:
-                yield End(message.get("failed"), tuple(message.get("done", ())), bool(message.get("drop")))
+            pixels = None
+            if "piece" in message:
+                values = np.frombuffer(self._receive(seconds), np.uint8).reshape(message["shape"])
+                pixels = torch.from_numpy(values.copy())
+            part = _part(message, pixels)
+            yield part
+            if isinstance(part, End):
                 return
-            pixels = np.frombuffer(self._receive(seconds), np.uint8).reshape(message["shape"])
-            yield Piece(Place(**message["piece"]), torch.from_numpy(pixels.copy()))
 
     def _receive(self, seconds: float) -> bytes:
         if not self._connection.poll(seconds + _GRACE + (_START if self._fresh else 0)):
@@ -164,3 +170,12 @@ class _Process:
             return self._child.wait(timeout=_GRACE)
         except subprocess.TimeoutExpired:
             return None
+
+
+def _part(message: dict[str, Any], pixels: Tensor | None) -> Part:
+    """What a message of `worker.read` says."""
+    if "hash" in message:
+        return Start(**message)
+    if pixels is not None:
+        return Piece(Place(**message["piece"]), pixels)
+    return End(message.get("failed"), tuple(message.get("done", ())), bool(message.get("drop")))

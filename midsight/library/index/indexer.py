@@ -99,7 +99,7 @@ class Indexer:
         retry: bool = False,
         batch_size: int | None = None,
         decode_seconds: float = DECODE_SECONDS,
-        decoder: Sequence[str] = COMMAND,
+        decoder: Sequence[str] | None = COMMAND,
     ) -> None:
         """Opens the index, makes it where there is none, and looks at the folder.
 
@@ -115,7 +115,7 @@ class Indexer:
             retry: read files again that could not be read before although they have not changed.
             batch_size: pictures and frames encoded together.
             decode_seconds: longest time for one picture, stretch of a video or page.
-            decoder: the command that reads files.
+            decoder: the command that reads files; None reads them in this process.
 
         Raises:
             InputError: not a folder, or an index of another model (and not `reembed`), of another folder, or of a newer

@@ -31,6 +31,7 @@ from midsight.images import Scratch
 from midsight.transforms.image import ImageTransform, from_config
 
 Kind = Literal["image", "video", "document"]
+Message = tuple[dict[str, Any], Tensor | None]
 
 HASH_RATE = 5 << 20  # bytes a second that even a slow disk gives: the time limit grows with the file by that much
 MAX_TEXT = 50_000  # letters of a page that are kept
@@ -126,48 +127,52 @@ def _pages(path: Path, transform: ImageTransform, note: Callable[[str], None]) -
                 note(str(error))
 
 
-def read(path: Path, kind: Kind, job: Job, answer: Callable[[dict[str, Any], Tensor | None], None]) -> None:
-    """Reads one file and answers with what file it is, its pieces, and then "done" or "failed"."""
+def read(path: Path, kind: Kind, job: Job, give_time: Callable[[float], None]) -> Iterator[Message]:
+    """Reads one file: what file it is, its pieces, and last "done" or "failed".
+
+    Args:
+        give_time: told how many seconds the next step may take; 0 at the end.
+
+    Yields:
+        A message that JSON can hold, with the pixels uint8 (T, 3, S, S) of a piece.
+    """
     notes: list[str] = []
     try:
         before = path.stat()
         if not stat.S_ISREG(before.st_mode):  # a pipe might never end
             raise MediaError(f"{path}: not a regular file.")
-        _give_time(job.seconds + before.st_size / HASH_RATE)
-        answer({"size": before.st_size, "mtime_ns": before.st_mtime_ns, "hash": content_hash(path)}, None)
-        _give_time(job.seconds)
+        give_time(job.seconds + before.st_size / HASH_RATE)
+        yield {"size": before.st_size, "mtime_ns": before.st_mtime_ns, "hash": content_hash(path)}, None
+        give_time(job.seconds)
         for place, pixels in pieces(path, kind, job, notes.append):
-            answer({"piece": asdict(place), "shape": list(pixels.shape)}, pixels)
-            _give_time(job.seconds)
+            yield {"piece": asdict(place), "shape": list(pixels.shape)}, pixels
+            give_time(job.seconds)
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
-            answer(
-                {"failed": f"{path}: changed while it was read. It is read again the next time.", "drop": True}, None
-            )
+            yield {"failed": f"{path}: changed while it was read. It is read again the next time.", "drop": True}, None
             return
     except (MidsightError, OSError, MemoryError, RuntimeError, ValueError) as error:
         # ValueError and RuntimeError: what decoders raise on files that nobody has thought of
-        answer({"failed": _reason(path, error)}, None)
+        yield {"failed": _reason(path, error)}, None
     else:
-        answer({"done": notes}, None)
+        yield {"done": notes}, None
     finally:
-        _give_time(0)
+        give_time(0)
 
 
 def serve(connection: Connection) -> None:
     """Answers until the other side is gone."""
     first = json.loads(connection.recv_bytes())
     job = Job(preprocess=_preprocess(first.pop("preprocess")), **first)
-
-    def answer(message: dict[str, Any], pixels: Tensor | None) -> None:
-        connection.send_bytes(json.dumps(message).encode())
-        if pixels is not None:
-            connection.send_bytes(pixels.contiguous().numpy().tobytes())
-
     while True:
         try:
             wanted = json.loads(connection.recv_bytes())
-            read(Path(os.fsdecode(bytes.fromhex(wanted["path"]))), wanted["kind"], job, answer)
+            for message, pixels in read(
+                Path(os.fsdecode(bytes.fromhex(wanted["path"]))), wanted["kind"], job, _give_time
+            ):
+                connection.send_bytes(json.dumps(message).encode())
+                if pixels is not None:
+                    connection.send_bytes(pixels.contiguous().numpy().tobytes())
         except (EOFError, ConnectionError):
             return
 
