@@ -213,8 +213,10 @@ def overhead(model: Perception, folder: Path, count: int, rounds: int = 5) -> li
     shown = [
         f"{name} {np.median(values):+.1%} ({min(values):+.1%} to {max(values):+.1%})" for name, values in ratios.items()
     ]
-    return [f"overhead: CPU time beside the plain loop over {count} good files, median of {rounds}: {'; '.join(shown)}; "
-            f"starting a decoder {start:.1f} s of CPU time, once"]  # fmt: skip
+    return [
+        f"overhead: CPU time beside the plain loop over {count} good files, median of {rounds}: {'; '.join(shown)}; "
+        f"starting a decoder {start:.1f} s of CPU time, once"
+    ]
 
 
 def loop(model: Perception, paths: list[str]) -> dict[str, Any]:
@@ -276,8 +278,8 @@ def compaction(folder: Path, times: int, commits: int = 200, seed: int = 0) -> l
         assert in_child(stored, here) == before, f"kill {number} after {moment:.2f} s: other rows in the end"
     left = in_child(orphans, here)
     return [
-        f"compaction: {killed} of {times} killed at random moments of {seconds:.2f} s, {commits} commits: the same rows "
-        f"each time, before and after another one; orphaned bytes {left:.1%}"
+        f"compaction: {killed} of {times} killed at random moments of {seconds:.2f} s, {commits} commits: the same "
+        f"rows each time, before and after another one; orphaned bytes {left:.1%}"
     ]
 
 

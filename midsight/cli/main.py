@@ -13,6 +13,7 @@ from midsight.cli import (
     attention,
     checkpoint,
     classify,
+    collection,
     data,
     demo,
     dense,
@@ -69,6 +70,8 @@ app.command()(classify.classify)
 app.command()(embed.embed)
 app.command()(index.index)
 app.command()(search.search)
+app.command()(collection.dedupe)
+app.command()(collection.cluster)
 app.command()(features.features)
 app.command()(layers.layers)
 app.command()(match.match)

@@ -1,7 +1,7 @@
 """An index that is asked: words and examples in, hits out."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -183,10 +183,12 @@ class Library:
         """How many rows there are."""
         return self.store.count(where)
 
-    def file(self, row: Match | str) -> Path:
-        """The file of a row, or of its path."""
-        path = row if isinstance(row, str) else str(row.row["path"])
-        return self.root / path
+    def file_of(self, row: Mapping[str, Any]) -> Path:
+        """The file of a row, which has at least the columns `path` and `file`."""
+        if "\\x" not in row["path"]:
+            return self.root / str(row["path"])
+        record = self.files.by_id(row["file"])  # a name that is not UTF-8
+        return self.root / (row["path"] if record is None else record.name)
 
     def _open(self) -> None:
         self._stamp = _stamp(self.folder)
@@ -233,13 +235,7 @@ class Library:
             for name in ("id", "path", "kind", "start", "end", "page", "width", "height", "size", "mtime")
         }
         tags = tuple(row["tags"] or ())
-        return Hit(file=self._file(row), score=score, similarity=similarity, text=text, tags=tags, **plain)
-
-    def _file(self, row: Any) -> Path:
-        if "\\x" not in row["path"]:
-            return self.root / row["path"]
-        record = self.files.by_id(row["file"])  # a name that is not UTF-8
-        return self.root / (row["path"] if record is None else record.name)
+        return Hit(file=self.file_of(row), score=score, similarity=similarity, text=text, tags=tags, **plain)
 
 
 def find_index(place: Path) -> Path:
