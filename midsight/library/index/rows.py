@@ -67,5 +67,5 @@ def _row(record: FileRecord, place: Place) -> dict[str, Any]:
         "id": row_id(identifier, place), "file": identifier, "path": record.path, "kind": place.kind,
         "start": place.start, "end": place.end, "page": place.page, "size": record.size,
         "mtime": record.mtime_ns / 1e9, "hash": record.hash, "width": place.width, "height": place.height,
-        "text": place.text, "tags": list(record.tags),
+        "look": place.look, "text": place.text, "tags": list(record.tags),
     }  # fmt: skip

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from midsight import video
@@ -46,6 +47,7 @@ class Place:
         start, end: seconds, of a stretch of a video.
         page: from 1, of a document.
         width, height: pixels of the picture or frame; of a page as it is drawn.
+        look: see `look`; of the first frame.
         text: of the page.
     """
 
@@ -55,6 +57,7 @@ class Place:
     page: int | None = None
     width: int = 0
     height: int = 0
+    look: str | None = None
     text: str | None = None
 
 
@@ -119,9 +122,8 @@ def _pages(path: Path, transform: ImageTransform, note: Callable[[str], None]) -
                 scale = min(1.0, least / min(width, height))
                 drawn = pdf.pixels(number, (max(1, round(width * scale)), max(1, round(height * scale))))
                 text = pdf.text(number)[:MAX_TEXT].replace("\0", " ").strip()
-                place = Place(
-                    "page", None, None, number, width, height, text.encode("utf-8", "replace").decode() or None
-                )
+                kept = text.encode("utf-8", "replace").decode() or None  # no half of a pair of surrogates
+                place = Place("page", None, None, number, width, height, text=kept)
                 yield place, transform.pixels(drawn)[None]
             except MidsightError as error:
                 note(str(error))
@@ -145,6 +147,7 @@ def read(path: Path, kind: Kind, job: Job, give_time: Callable[[float], None]) -
         yield {"size": before.st_size, "mtime_ns": before.st_mtime_ns, "hash": content_hash(path)}, None
         give_time(job.seconds)
         for place, pixels in pieces(path, kind, job, notes.append):
+            place = replace(place, look=look(pixels[0]))
             yield {"piece": asdict(place), "shape": list(pixels.shape)}, pixels
             give_time(job.seconds)
         after = path.stat()
@@ -158,6 +161,17 @@ def read(path: Path, kind: Kind, job: Job, give_time: Callable[[float], None]) -
         yield {"done": notes}, None
     finally:
         give_time(0)
+
+
+def look(pixels: Tensor) -> str:
+    """Whether each of 8 x 8 places is darker than the one on its right, as 16 hexadecimal digits ("difference hash").
+
+    Args:
+        pixels: uint8 (3, S, S).
+    """
+    small = F.interpolate(pixels.float().mean(dim=0)[None, None], size=(8, 9), mode="area")[0, 0]
+    bits = (small[:, 1:] > small[:, :-1]).flatten().tolist()
+    return f"{sum(bit << place for place, bit in enumerate(bits)):016x}"
 
 
 def serve(connection: Connection) -> None:

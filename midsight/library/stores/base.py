@@ -34,6 +34,7 @@ COLUMNS = (
     "hash",  # SHA-256 of the file
     "width",  # pixels, of the picture, frame or page
     "height",
+    "look",  # 16 hexadecimal digits: the picture's rough light and dark, nearly the same where pictures are
     "text",  # of the page
     "tags",
     "embedding",  # float32, length 1
@@ -49,7 +50,7 @@ def row_schema(dim: int) -> "pa.Schema":
     """
     pa = pyarrow()
     text, whole, real = pa.string(), pa.int64(), pa.float64()
-    types = (text, text, text, text, real, real, pa.int32(), whole, real, text, pa.int32(), pa.int32(), text)
+    types = (text, text, text, text, real, real, pa.int32(), whole, real, text, pa.int32(), pa.int32(), text, text)
     kinds = (*types, pa.list_(text), pa.list_(pa.float32(), dim))
     return pa.schema(list(zip(COLUMNS, kinds, strict=True)))
 

@@ -41,7 +41,7 @@ def rows(names: list[str], embeddings: np.ndarray[Any, Any], **columns: list[Any
         "path": [f"in/{name}.jpg" for name in names], "kind": ["image"] * count, "start": [None] * count,
         "end": [None] * count, "page": [None] * count, "size": [100 * (i + 1) for i in range(count)],
         "mtime": [float(i) for i in range(count)], "hash": ["00"] * count, "width": [4] * count, "height": [3] * count,
-        "text": [None] * count, "tags": [[]] * count,
+        "look": ["0" * 16] * count, "text": [None] * count, "tags": [[]] * count,
     }  # fmt: skip
     values |= columns
     values["embedding"] = pa.FixedSizeListArray.from_arrays(embeddings.ravel(), DIM)
