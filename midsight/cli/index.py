@@ -180,6 +180,8 @@ def _tell(indexer: "Indexer", summary: "Summary", done: "list[FileOutcome]", sec
     ]  # fmt: skip
     show.note(f"{indexer.root}: {', '.join(parts) or 'nothing to index'}; {seconds:.1f} s")
     show.note(f"{indexer.folder}: {summary.rows} entries of {summary.files} files, by {indexer.about.model}")
+    if indexer.recall is not None:
+        show.note(f"searches go through an index that finds {indexer.recall:.1%} of the ten nearest; --exact finds all")
     for name, reason in summary.closed.items():
         show.warn(f"{indexer.root / name}: cannot be listed ({reason}); what was known of it is kept")
     if summary.partial:

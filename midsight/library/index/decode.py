@@ -20,7 +20,7 @@ from torch import Tensor
 from midsight.library.index.worker import HASH_RATE, Job, Kind, Place, read
 
 # None where the system cannot hand a connection to a new process: files are then read here, without a time limit.
-COMMAND = (sys.executable, "-m", "midsight.library.index.worker") if os.name == "posix" else None
+COMMAND = (sys.executable, "-P", "-m", "midsight.library.index.worker") if os.name == "posix" else None
 _START = 120.0  # seconds in which a new process has to be there, on a busy machine
 _GRACE = 5.0  # seconds beyond its own limit before a process is given up
 
@@ -123,7 +123,8 @@ class _Process:
     def __init__(self, command: Sequence[str], job: Job) -> None:
         ours, theirs = Pipe()
         try:
-            # -c and -m put the current folder first on the path; the package must be the one that runs here
+            # the package must be the one that runs here; -P: nothing is imported from the current folder, which may
+            # be one of pictures from anywhere
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
             self._child = subprocess.Popen(
                 [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,

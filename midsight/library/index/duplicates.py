@@ -15,8 +15,8 @@ from midsight.library.stores.base import EVERYTHING, Filter
 
 Array = npt.NDArray[np.float32]
 
-# Of 90 photographs and drawings, recompressed, halved and brighter copies are found in nine of ten cases; of 12,720 pairs
-# of different files 22 are, all alike to the eye. By the cosine alone, 0.9 finds fewer of the first and 83 of the second.
+# Of 90 photographs and drawings, recompressed, halved and brighter copies are found in nine of ten cases; of 12,720
+# pairs of different files 22, all alike to the eye. By the cosine alone, 0.9 finds fewer of the first, and 83 pairs.
 ALIKE = 0.85  # cosine from which two files count as nearly the same, if their looks agree as well
 _BITS = 8  # of 64 in which the looks of two such files may differ
 _BLOCK = 2048  # files compared with all others at a time

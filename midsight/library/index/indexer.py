@@ -22,6 +22,7 @@ from midsight.library.index.filetable import FileRecord, Result, file_id
 from midsight.library.index.generation import Generation, open_for_writing
 from midsight.library.index.manifest import About, Settings
 from midsight.library.index.plan import make_plan
+from midsight.library.index.recall import measure_recall
 from midsight.library.index.rows import Embedded, make_rows, moved_rows
 from midsight.library.index.scan import Found, scan
 from midsight.library.index.worker import Job
@@ -179,6 +180,12 @@ class Indexer:
                 pass
             raise
         self._generation.complete(changed=bool(self.plan.todo or self.plan.gone or self.plan.strays))
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the ten nearest rows that a search finds, measured; None where searches compare with all."""
+        store = self._generation.store
+        return measure_recall(store) if store.has_index() else None
 
     def summary(self) -> Summary:
         """The state of the index now."""

@@ -32,9 +32,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TABLE = "rows"
-ANN_FROM = 100_000  # rows; below, every search compares with all of them
+# Measured on 100,000 made rows of 320 numbers, on one busy core of two: comparing with all 80 ms; through 316 lists of
+# which 60 are looked into 10 ms, with 99.8 % of the true ten nearest, through 20 of them 6 ms, with 96.5 %. A graph
+# (HNSW) finds as much in 5 ms, but takes eleven times as long to build.
+ANN_FROM = 50_000  # rows; below, every search compares with all of them
+REBUILT_AT = 4  # times the rows that the index was made for
+_LISTS_ROOT = 2  # lists = root of the rows / this
+LEAST_PROBES, PROBED = 30, 6  # lists that a search looks into: at least so many, and one of so many
+_INDEX = "nearest_"  # and the number of lists: the index's name
 TEXT_INDEX_FROM = 2000  # rows with text; fewer are searched word by word without an index
-REFINE = 10  # candidates compared exactly, for each row that is asked for
 KEPT = timedelta(seconds=10)  # how long a version that was replaced stays, for searches that are under way
 _PLAIN = [name for name in COLUMNS if name != "embedding"]
 
@@ -123,10 +129,16 @@ class LanceStore:
     ) -> list[Match]:
         """As `Store.search`."""
 
+        index = None if exact else self._index_of("embedding")
+        lists = None if index is None else _lists_of(index)
+
         def ask() -> list[dict[str, Any]]:
             query = self._table.search(np.asarray(vector, np.float32), vector_column_name="embedding").limit(top)
             query = query.where(where_sql(where), prefilter=True) if where else query
-            query = query.bypass_vector_index() if exact else query.refine_factor(REFINE)
+            if exact or lists is None:
+                query = query.bypass_vector_index()
+            else:  # a filter that leaves few rows goes on through more lists until there are enough
+                query = query.minimum_nprobes(max(LEAST_PROBES, lists // PROBED)).maximum_nprobes(0)
             return query.select([*_PLAIN, "_distance"]).to_list()
 
         return [Match(row, 1 - row.pop("_distance") / 2) for row in self._again(ask)]
@@ -201,10 +213,14 @@ class LanceStore:
     def _index_vectors(self) -> None:
         from lancedb.index import IvfFlat
 
-        rows = self.count()
-        if rows >= ANN_FROM and self._index_of("embedding") is None:
-            lists = round(math.sqrt(rows))
-            self._table.create_index("embedding", config=IvfFlat(distance_type="l2", num_partitions=lists))
+        rows, old = self.count(), self._index_of("embedding")
+        if rows < ANN_FROM or (old is not None and rows < REBUILT_AT * _lists_of(old) ** 2 * _LISTS_ROOT**2):
+            return
+        lists = round(math.sqrt(rows) / _LISTS_ROOT)
+        config = IvfFlat(distance_type="l2", num_partitions=lists)
+        self._table.create_index("embedding", config=config, name=f"{_INDEX}{lists}", replace=True)
+        if old is not None and old.name != f"{_INDEX}{lists}":
+            self._table.drop_index(old.name)
 
     def _index_text(self) -> None:
         from lancedb.index import FTS
@@ -234,3 +250,9 @@ def _quoted(text: str) -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+
+
+def _lists_of(index: Any) -> int:
+    """Lists of an index, from its name; of one that somebody else made, as if it had few."""
+    number = str(index.name).removeprefix(_INDEX)
+    return int(number) if number.isdigit() else 1
