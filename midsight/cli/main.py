@@ -13,6 +13,7 @@ from midsight.cli import (
     attention,
     checkpoint,
     classify,
+    collection,
     data,
     demo,
     dense,
@@ -20,12 +21,14 @@ from midsight.cli import (
     explore,
     export,
     features,
+    index,
     layers,
     match,
     models,
     moderate,
     options,
     plm,
+    search,
     serve,
     show,
     track,
@@ -66,6 +69,10 @@ app = typer.Typer(
 )
 app.command()(classify.classify)
 app.command()(embed.embed)
+app.command()(index.index)
+app.command()(search.search)
+app.command()(collection.dedupe)
+app.command()(collection.cluster)
 app.command()(features.features)
 app.command()(layers.layers)
 app.command()(match.match)
