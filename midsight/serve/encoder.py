@@ -43,7 +43,7 @@ TEXT_BATCH = {"cpu": 64}  # prompts
 TEXT_BATCH_ELSEWHERE = 256
 TEXTS_KEPT = 1024  # embeddings that the model remembers
 FETCHES = 8  # at once
-HEADROOM = 0.8  # part of a request's time that may be spent on what waits in front of it
+HEADROOM = 0.6  # part of a request's time that may be spent on what waits in front of it
 HINT = "Send fewer or smaller inputs, or try again when there is less to do"
 
 
@@ -137,19 +137,19 @@ class Encoder:
         Raises:
             ApiError: 503 the server has enough to do, 504 the time is over, or what `work` raises.
         """
-        try:
-            with self._admit(request) as ask:
-                try:
-                    async with asyncio.timeout(self.limits.timeout):
-                        return await work(ask)
-                except TimeoutError:
-                    raise ask.job.late() from None
-                except Gone:
-                    return Response(status_code=GONE)  # nobody reads it
-        except ApiError as error:
-            if error.status == 503:
+        with contextlib.ExitStack() as until_answered:
+            try:
+                ask = until_answered.enter_context(self._admit(request))
+            except ApiError:
                 await discard_body(request)
-            raise
+                raise
+            try:
+                async with asyncio.timeout(self.limits.timeout):
+                    return await work(ask)
+            except TimeoutError:
+                raise ask.job.late() from None
+            except Gone:
+                return Response(status_code=GONE)  # nobody reads it
 
     @contextlib.contextmanager
     def _admit(self, request: Request) -> Iterator[Ask]:

@@ -6,12 +6,15 @@ with places.take(bytes) as place:
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from midsight.serve.errors import ApiError
 
 RETRY_SECONDS = 1  # when a client may try again
+PACE_OVER = 2.0  # seconds of work over which the pace is a running mean
+MOST_PACE = 20.0
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,17 @@ class Amount:
 
 
 class Places:
-    """What is in the server, with limits. A request that finds nothing else there is taken, whatever its size."""
+    """What is in the server, with limits. A request that finds nothing else there is taken, whatever its size.
+
+    Seconds of the model's time are what a request is thought to need. How much longer all of it takes (decoding, other
+    programs on the machine) is learnt from how fast such seconds are done while others wait.
+    """
 
     def __init__(self, most: Amount) -> None:
         self._most, self._now = most, Amount()
         self._lock = threading.Lock()
+        self._pace = 1.0  # real seconds for each that was thought of
+        self._since: float | None = None  # monotonic: since when there has been work without a pause
 
     @property
     def now(self) -> Amount:
@@ -75,15 +84,27 @@ class Places:
                 raise full(f"requests of {most.bodies} bytes in all are being worked on, the limit of this server")
             if now.frames and more.frames and now.frames + more.frames > most.frames:
                 raise full(f"{now.frames} pictures and frames wait, the limit of this server is {most.frames}")
-            if more.seconds and now.seconds + more.seconds > most.seconds and now.requests > 1:
-                raise full(f"about {now.seconds:.0f} seconds of work wait, the limit of this server")
+            wait = self._pace * now.seconds
+            if wait and wait + self._pace * more.seconds > most.seconds:
+                raise full(f"about {wait:.0f} seconds of work wait, the limit of this server")
+            if more.seconds and not now.seconds:
+                self._since = time.monotonic()
             self._now = now + more
 
     def give_back(self, taken: Amount) -> None:
-        """Count less."""
+        """Count less; what was taken is done."""
         with self._lock:
             left = self._now + -taken
             self._now = left if left.requests else Amount()  # sums of fractions never end at zero
+            if taken.seconds:
+                self._learn(taken.seconds)
+
+    def _learn(self, seconds: float) -> None:
+        now = time.monotonic()
+        if self._since is not None:
+            weight = min(1.0, seconds / PACE_OVER)
+            self._pace += weight * (min(MOST_PACE, max(1.0, (now - self._since) / seconds)) - self._pace)
+        self._since = now if self._now.seconds else None
 
 
 class Place:
