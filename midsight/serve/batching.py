@@ -177,6 +177,9 @@ class Batcher:
     def _results(self, kind: Kind, pieces: list[Piece]) -> list[Any]:
         """Results of pieces, in batches that the memory lasts for."""
         size = self._sizes[kind.name]
+        groups = list(_groups(pieces, size))
+        if len(groups) > 1:
+            return [result for group in groups for result in self._results(kind, group)]
         try:
             return list(self._work(kind, [piece.value for piece in pieces], size))
         except Exception as error:
@@ -186,7 +189,7 @@ class Batcher:
         self._sizes[kind.name] = size // 2
         LOGGER.warning("out of memory: batches of %s are now of %d", kind.name, size // 2)
         free_memory()
-        return [result for group in _groups(pieces, size // 2) for result in self._results(kind, group)]
+        return self._results(kind, pieces)
 
 
 def _groups(pieces: list[Piece], most: int) -> Iterator[list[Piece]]:

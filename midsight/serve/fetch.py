@@ -69,8 +69,8 @@ class Fetcher:
         for _ in range(REDIRECTS + 1):
             parts = self._checked(url, place)
             try:
-                with _Open(parts, self._address(parts, place), end) as connection:
-                    answer = _asked(connection, parts)
+                address = self._address(parts, place)
+                with _Open(parts, address, end) as connection, _asked(connection, parts) as answer:
                     if answer.status not in (301, 302, 303, 307, 308):
                         return _read(answer, max_bytes, end, place)
                     url = urljoin(url, answer.headers.get("Location", ""))

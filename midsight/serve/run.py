@@ -34,6 +34,7 @@ def bind(host: str, port: int) -> socket.socket:
         raise InputError(f"{host}:{port}: cannot listen there ({reason}); choose another --host or --port") from None
     return bound
 
+
 SWITCH_SECONDS = 0.0005  # the event loop waits so long for other threads, each time; Python's own 0.005 adds up
 
 
