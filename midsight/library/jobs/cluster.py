@@ -12,7 +12,7 @@ from midsight.errors import InputError, MidsightError, MissingDependencyError
 from midsight.files import available_cpus
 from midsight.library.jobs.decoder import Reading
 from midsight.library.jobs.inputs import Part, row_name
-from midsight.library.jobs.stages import Embed, Model, decode
+from midsight.library.jobs.stages import Embed, Guarded, Model, decode, guarded
 
 DECODER_MEMORY = 600 << 20  # bytes, with its child. Being unlike the actors' also keeps Ray from fusing the two stages
 FRAMES_AT_ONCE = {"cpu": 32, "gpu": 128}  # that go from a decoder to a model in one piece
@@ -148,7 +148,7 @@ def embeddings(
 ) -> Iterator[Any]:
     """Tables of `stages.Embed`, as they become ready, in any order.
 
-    What fails on the cluster is done again there; a block that fails for good is left out.
+    What dies on the cluster is done again there. What fails there is told in a row (`stages.LOST`).
 
     Raises:
         ClusterError: the cluster could not go on.
@@ -156,19 +156,19 @@ def embeddings(
     """
     data, frames_at_once = ray.data, FRAMES_AT_ONCE["gpu" if actors.gpus else "cpu"]
     frame_bytes = 3 * reading.preprocess.image_size**2
+    options = {"model": model, "identity": identity, "batch_size": batch_size}
     with _hushed():
         dataset = data.from_arrow([_table(part) for part in parts])
         context = dataset.context
         context.enable_progress_bars = context.print_on_execution_start = False
         context.target_max_block_size = frames_at_once * frame_bytes  # small blocks: the encoder waits for the first
-        context.max_errored_blocks = -1  # their parts are found to be incomplete, and done again
         context.execution_no_progress_timeout_s = STALLED
         dataset = dataset.map_batches(
-            decode, fn_kwargs={"reading": reading, "frames_at_once": frames_at_once}, num_cpus=1,
+            guarded, fn_kwargs={"stage": decode, "reading": reading, "frames_at_once": frames_at_once}, num_cpus=1,
             memory=DECODER_MEMORY, batch_size=None, batch_format="pyarrow", zero_copy_batch=True,
         )  # fmt: skip
         dataset = dataset.map_batches(
-            Embed, fn_constructor_kwargs={"model": model, "identity": identity, "batch_size": batch_size},
+            Guarded, fn_constructor_kwargs={"make": Embed, "options": options},
             compute=data.ActorPoolStrategy(size=actors.count), num_cpus=actors.cpus, num_gpus=actors.gpus,
             batch_size=frames_at_once if actors.gpus else None,  # Ray asks for a number where there are GPUs
             batch_format="pyarrow", zero_copy_batch=True,

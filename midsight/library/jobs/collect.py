@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from midsight.library.jobs.inputs import Part, row_name
+from midsight.library.jobs.stages import LOST
 from midsight.library.tables import Block, Row
 
 Array = npt.NDArray[np.float32]
@@ -36,6 +37,7 @@ class Collector:
         self._dim = dim
         self._open: dict[int, dict[int, _Input]] = {}
         self._done: set[int] = set()
+        self.trouble: str | None = None  # why rows are missing, as far as the cluster has told
 
     def add(self, table: Any, parts: dict[int, Part]) -> Iterator[tuple[Part, Block | None, list[Row]]]:
         """Takes a table of `stages.Embed`.
@@ -48,6 +50,9 @@ class Collector:
         """
         new: dict[int, list[Row]] = {}
         for number, at, entry, last, row, embedding in self._rows(table, parts):
+            if at == LOST:
+                self.trouble = row.error
+                continue
             if number in self._done:
                 continue
             one = self._open.setdefault(number, {}).setdefault(at, _Input())
@@ -68,7 +73,7 @@ class Collector:
         for (number, at, entry, last, start, end, error), embedding in zip(
             zip(*columns, strict=True), embeddings, strict=True
         ):
-            row = Row(row_name(parts[number].inputs[at]), start, end, error)
+            row = Row("" if at == LOST else row_name(parts[number].inputs[at]), start, end, error)
             yield number, at, entry, last, row, None if error is not None else embedding
 
     def _close(self, number: int, size: int) -> Block | None:

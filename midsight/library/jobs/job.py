@@ -5,7 +5,7 @@ It may be stopped at any moment, and killed anywhere: `checkpoint` says why noth
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class RayJob:
             OutputError: the cluster could not go on, or a part could not be written; what was finished is kept.
         """
         actors = cluster.choose_actors(ray, self.options.actors, self._model.device, self._model.threads)
-        trouble: Exception | None = None
+        trouble: object = None
         for _ in range(PASSES):
             left = [part for part in self.parts if part.name not in self._whole]
             if not left:
@@ -106,7 +106,7 @@ class RayJob:
                 ray, left, self._model, self._identity, self._reading(), actors, self.options.batch_size
             )
             try:
-                yield from self._keep(tables, left)
+                trouble = yield from self._keep(tables, left)
             except cluster.ClusterError as error:
                 trouble = error
         missing = self.total - self.done
@@ -132,13 +132,15 @@ class RayJob:
         self.checkpoint.finish(parts, self._about)
         return Summary(self.total, sum(part.rows for part in parts), sum(part.failures for part in parts))
 
-    def _keep(self, tables: Iterator[Any], left: Sequence[Part]) -> Iterator[list[Row]]:
+    def _keep(self, tables: Iterator[Any], left: Sequence[Part]) -> Generator[list[Row], None, str | None]:
+        """Writes the parts that become whole; gives why others did not, as far as the cluster has told."""
         collector, parts = Collector(self.dim), {part.number: part for part in left}
         for table in tables:
             for part, block, rows in collector.add(table, parts):
                 if block is not None:
                     self._whole[part.name] = self.checkpoint.keep(part.name, block, self.dim, self._about)
                 yield rows
+        return collector.trouble
 
     def _reading(self) -> Reading:
         options = self.options

@@ -6,7 +6,7 @@ and whether it is the last of its input; nothing here depends on how rows are gr
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -202,6 +202,36 @@ class Embed:
 
     def _encode(self, clips: "list[torch.Tensor]") -> list[Array | None]:
         return self._model.embed_frames(clips, batch_size=self._batch_size)
+
+
+LOST = -1  # in the column input: the row tells why others are missing
+
+
+def guarded(inputs: Any, stage: Callable[..., Iterator[Any]], **options: Any) -> Iterator[Any]:
+    """`decode` that never raises, for Ray Data may stall where a task does: what is missing is told, and done again."""
+    try:
+        yield from stage(inputs, **options)
+    except Exception as error:  # of the stage itself: what is in a file does not come here
+        yield _lost(inputs, error)
+
+
+class Guarded:
+    """`Embed` that never raises once it has its model."""
+
+    def __init__(self, make: Callable[..., "Embed"], options: dict[str, Any]) -> None:
+        self._embed = make(**options)
+
+    def __call__(self, table: Any) -> Any:
+        """As `Embed`; in place of what fails, a row that tells why."""
+        try:
+            return self._embed(table)
+        except Exception as error:
+            return self._embed(_lost(table, error))
+
+
+def _lost(table: Any, error: Exception) -> Any:
+    row = {"part": table["part"][0].as_py(), "input": LOST, "name": "", "entry": 0, "last": True}
+    return _pixel_table([row | {"found": Decoded(error=f"{type(error).__name__}: {error}")}])
 
 
 NOT_FINITE = "the encoder gives no finite embedding for it"
