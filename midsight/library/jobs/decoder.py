@@ -13,6 +13,7 @@ from midsight.configs import PreprocessConfig
 from midsight.library.jobs import child
 
 COMMAND = (sys.executable, "-m", "midsight.library.jobs.child")
+TRIES = 3  # of a file whose child dies
 _START = 180.0  # seconds in which a new child has to be there, on a busy machine
 _BUFFER = 4 << 20  # bytes that may lie in the socket
 
@@ -57,13 +58,13 @@ class Decoder:
         """What a file holds; never raises for what is in it.
 
         A child that dies before it has said anything about the file is not yet the file's fault (a machine short of
-        memory ends processes): another one is asked, once.
+        memory ends processes): another one is asked.
 
         Args:
             name: what messages call it.
             source: a path, or the bytes.
         """
-        for again in (False, True):
+        for attempt in range(TRIES):
             said = False
             try:
                 for found in self._ask(name, source, video):
@@ -79,7 +80,7 @@ class Decoder:
                 return
             except (EOFError, OSError):
                 reason = self._last_words()
-                if again or said:
+                if said or attempt == TRIES - 1:
                     yield Decoded(error=f"{name}: {reason}")
                     return
 

@@ -120,7 +120,7 @@ def _remote(place: str) -> Iterator[Input]:
         if here.type == FileType.File:
             yield Input(named, place, f"{here.size} {here.mtime_ns}")
             return
-        found = system.get_file_info(FileSelector(path, recursive=True))
+        found = system.get_file_info(FileSelector(path, recursive=True, allow_not_found=True))
     except OSError as error:
         raise InputError(f"{named}: cannot be listed ({error}). Check the address and the right to read it.") from error
     start, scheme = path.rstrip("/") + "/", place.partition("://")[0]

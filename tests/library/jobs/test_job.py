@@ -30,7 +30,7 @@ from midsight.library.tables import Row
 pytestmark = pytest.mark.slow
 
 CLIP = next((Path(midsight.__file__).parent / "assets" / "demo").glob("*.mp4"))
-COUNT = 160
+COUNT = 120
 BROKEN = (3, 77)
 TOLERANCE = 1e-6  # of a number in an embedding: batches are cut in another way
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
@@ -114,14 +114,14 @@ class Slow(stages.Embed):
     """An actor at a pace at which a test can do something in the middle."""
 
     def _encode(self, clips: Any) -> Any:
-        time.sleep(0.05 * len(clips))
+        time.sleep(0.04 * len(clips))
         return super()._encode(clips)
 
 
 def slowly(table: Any, **options: Any) -> Iterator[Any]:
     """A decoder at such a pace."""
     for row in range(table.num_rows):
-        time.sleep(0.03)
+        time.sleep(0.04)
         yield from stages.decode(table.slice(row, 1), **options)
 
 
@@ -243,7 +243,7 @@ import time
 from midsight.library.jobs import cluster, job, stages
 class Slow(stages.Embed):
     def _encode(self, clips):
-        time.sleep(0.05 * len(clips))
+        time.sleep(0.04 * len(clips))
         return stages.Embed._encode(self, clips)
 cluster.Embed = Slow
 job.Options.__dataclass_fields__["part_inputs"].default = 20
@@ -275,6 +275,7 @@ def test_a_stopped_driver_goes_on_where_it_was(
     assert started.returncode == code, said
     kept = {path: path.stat().st_mtime_ns for path in whole(output)}
     assert 2 <= len(kept) < COUNT // 20
+    (output / ".part-000005-0123456789abcdef.parquet.a1b2.tmp").write_bytes(b"half of a part")
     job = make(tiny_folder, photos, output)
     assert job.done == 20 * len(kept)
     rows: list[Row] = [row for rows in job.run(ray) for row in rows]
@@ -282,29 +283,10 @@ def test_a_stopped_driver_goes_on_where_it_was(
     job.finish()
     same(pq.read_table(output), expected)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    others = sorted(path.name for path in output.iterdir() if path not in whole(output))
+    assert others == ["_job.json", "_manifest.json"], "a part is its own checkpoint; half of one goes"
     if number == signal.SIGINT:
         assert f"stopped: {20 * len(kept)} of {COUNT} inputs are done and kept in {output}" in " ".join(said.split())
-
-
-def test_a_driver_that_dies_between_data_and_checkpoint(
-    ray: Any, tiny_folder: Path, photos: Path, expected: Any, tmp_path: Path
-) -> None:
-    """Nothing lies between the two: a part is its own checkpoint; and a stray half of one is not seen."""
-    output = tmp_path / "out"
-    job = make(tiny_folder, photos, output)
-    rows = job.run(ray)
-    while job.done < 40:
-        next(rows)
-    rows.close()  # type: ignore[attr-defined]  # a generator
-    (output / ".part-000005-0123456789abcdef.parquet.a1b2.tmp").write_bytes(b"half of it")
-    again = make(tiny_folder, photos, output)
-    assert again.done == job.done
-    list(again.run(ray))
-    again.finish()
-    assert sorted(path.name for path in output.iterdir() if path not in whole(output)) == [
-        "_job.json", "_manifest.json",
-    ]  # fmt: skip
-    same(pq.read_table(output), expected)
 
 
 def test_other_work_is_not_mixed(ray: Any, tiny_folder: Path, photos: Path, tmp_path: Path) -> None:
@@ -315,7 +297,7 @@ def test_other_work_is_not_mixed(ray: Any, tiny_folder: Path, photos: Path, tmp_
     inputs = find_inputs([str(photos)])
     with pytest.raises(InputError, match="work of another model"):
         RayJob(Model(str(tiny_folder), device="cpu", layer=0), inputs, str(output), Options(part_inputs=20))
-    with pytest.raises(InputError, match="work of other inputs .160 files, now 159"):
+    with pytest.raises(InputError, match="work of other inputs .120 files, now 119"):
         RayJob(Model(str(tiny_folder), device="cpu"), inputs[1:], str(output), Options(part_inputs=20))
     restart(str(output))
     assert make(tiny_folder, photos, output, num_frames=4).done == 0
@@ -325,7 +307,7 @@ def test_more_actors_than_cpus(ray: Any, tiny_folder: Path, photos: Path, tmp_pa
     job = make(tiny_folder, photos, tmp_path / "out", actors=2)
     with pytest.raises(InputError, match="the cluster has 2 CPUs, and one has to decode"):
         list(job.run(ray))
-    with pytest.raises(InputError, match="160 inputs are not embedded yet"):
+    with pytest.raises(InputError, match="120 inputs are not embedded yet"):
         job.finish()
 
 
