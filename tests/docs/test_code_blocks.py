@@ -14,6 +14,8 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("ask.md", "not run", "pip install 'midsight[plm,documents]'"),
     ("ask.md", "not run", 'midsight ask report.pdf "Who approved the budget?"'),
     ("ask.md", "not run", 'midsight ask report.pdf "What is the total?" --json'),
+    ("cluster.md", "not run", "ray start --head --port 6379                # on the first machine"),
+    ("cluster.md", "not run", "ray job submit --address http://HEAD:8265 -- \\"),
     ("dense_use.md", "not run", "midsight depth camera:0 -o recordings --seconds 10"),
     ("detection.md", "not run", "from midsight.tasks import detection"),
     ("documents_data.md", "not run", "midsight data build documents --out data/documents --count 10000"),
