@@ -1,4 +1,4 @@
-"""An encoder under load: the queue, the time of a request, callers that leave, rest and return of the model, the end."""
+"""An encoder under load: queue, time of a request, callers that leave, rest and return of the model, the end."""
 
 import gc
 import json
