@@ -40,8 +40,8 @@ class SearchRequest(BaseModel):
     paths: list[str] = Field([], max_length=64, description="Patterns: *.jpg, 2024/**")
     kinds: list[Literal["image", "video", "page"]] = []
     tags: list[str] = Field([], max_length=64, description="All of them.")
-    after: datetime | None = Field(None, description="Files changed since.")
-    before: datetime | None = None
+    after: datetime | None = Field(None, strict=False, description="Files changed since: 2024-05-01, or with a time.")
+    before: datetime | None = Field(None, strict=False)
     min_bytes: int | None = Field(None, ge=0, lt=2**63)
     max_bytes: int | None = Field(None, ge=0, lt=2**63)
     top: int = Field(20, ge=1, le=MOST)

@@ -2,7 +2,7 @@
 
 import { ask, byId, clock, make, place, show, tell, thumbnail } from "./api.js";
 
-const SAID = { yes: "yes", no: "no" };
+const WORD = { flag: "flagged", review: "to review", error: "not readable" };
 
 export class Review {
   constructor() {
@@ -48,9 +48,9 @@ export class Review {
   }
 
   mark(button, item) {
-    const said = item.decision ? `${item.decision === "yes" ? "✓" : "✗"} ${SAID[item.decision]}` : item.verdict;
+    const said = item.decision ? `${item.decision === "yes" ? "✓" : "✗"} ${item.decision}` : WORD[item.verdict];
     button.lastChild.textContent = `${said} · ${item.category}`;
-    button.setAttribute("aria-label", `${item.path}, ${item.category}, ${item.decision ? `decided ${item.decision}` : item.verdict}`);
+    button.setAttribute("aria-label", `${item.path}, ${item.category}, ${item.decision ? `decided ${item.decision}` : WORD[item.verdict]}`);
   }
 
   open(index) {
@@ -61,7 +61,7 @@ export class Review {
     const item = this.shown[this.at];
     for (const old of byId("questions").querySelectorAll("[aria-current]")) old.removeAttribute("aria-current");
     byId("questions").children[this.at].firstChild.setAttribute("aria-current", "true");
-    byId("claim").textContent = `Is this ${item.category}?`;
+    byId("claim").textContent = `Does this show “${item.category}”?`;
     const where = place(item);
     byId("told").textContent = `${item.path}${where && `, ${where}`}. Score ${item.score.toFixed(2)}, flagged from ${item.threshold}: ${item.by}.`;
     byId("times").textContent = item.ranges.map((one) => `${clock(one.start)}–${clock(one.end)}`).join(", ");
