@@ -49,7 +49,8 @@ export class Grid {
     for (const item of items) this.items.push(item);
     this.total = total;
     this.layout();
-    this.later();
+    if (this.tiles.size) this.later();
+    else this.render(); // nothing is to be seen of an empty grid
   }
 
   resized() {
