@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import logging
+import signal
 import sys
 import tempfile
 from dataclasses import replace
@@ -167,6 +168,8 @@ def serve(
         limits={name: value for name, value in given.items() if value is not None},
         index=index, policy=policy, decisions=decisions,
     )  # fmt: skip
+    if decisions is not None and (policy is None or (index is None and not demo)):
+        raise InputError("--decisions keeps what is said in review, which needs --index and --policy")
     keys, metrics = find_keys(api_key or ()), Metrics()
     with contextlib.ExitStack() as stack:
         socket = stack.enter_context(bind(host, port))
@@ -194,6 +197,7 @@ def _demo(stack: contextlib.ExitStack, wanted: "Wanted") -> Path:
 
     if wanted.index is not None:
         raise InputError("--demo has an index of its own; leave out --index")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or the folder would stay
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="midsight-demo-"))) / "index"
     with show.status("indexing the shipped pictures"):
         model = options.open_model(wanted.model, wanted.device, wanted.dtype, threads=wanted.threads)

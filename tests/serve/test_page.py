@@ -281,7 +281,8 @@ def test_the_keyboard_is_enough(page: Page) -> None:
 def test_what_is_heard(page: Page) -> None:
     assert page.one("#status").get_attribute("aria-live") == "polite"
     unnamed = page.run("""return [...document.querySelectorAll("button, input, select, textarea, a, img")]
-        .filter((one) => !one.getAttribute("aria-label") && !one.textContent.trim() && !one.labels?.length && !one.hasAttribute("alt"))
+        .filter((one) => !one.getAttribute("aria-label") && !one.textContent.trim() && !one.labels?.length
+            && !one.hasAttribute("alt"))
         .map((one) => one.outerHTML)""")
     assert unnamed == []
     sizes = page.run("return [...document.querySelectorAll('.tile')].map((tile) => tile.getAttribute('aria-setsize'))")
@@ -336,9 +337,8 @@ def test_words_of_the_server_are_shown(page: Page) -> None:
     page.one("#words").send_keys("word " * 70 + "\n")
     page.status("tokens")
     assert "bad" in page.one("#status").get_attribute("class")
-    assert [entry["message"].split()[-1] for entry in page.browser.get_log("browser")] == [
-        "Request)"
-    ]  # told by Chromium
+    told = [entry["message"] for entry in page.browser.get_log("browser")]
+    assert ["400" in message for message in told] == [True]  # of Chromium itself
 
 
 def test_a_hundred_thousand_items_scroll(

@@ -203,7 +203,8 @@ export class Grid {
     const at = Math.min(Math.max(index, 0), this.items.length - 1);
     const row = this.rows[this.rowOf(at)];
     const top = this.offset() + row.top;
-    const bar = this.element.closest("main")?.querySelector("form")?.offsetHeight ?? 0; // it stays on top
+    const form = this.element.closest("main").querySelector("form");
+    const bar = getComputedStyle(form).position === "sticky" ? form.offsetHeight : 0; // it stays on top
     if (top - bar < scrollY) scrollTo(0, top - bar - GAP);
     else if (top + row.height > scrollY + innerHeight) scrollTo(0, top + row.height - innerHeight + GAP);
     this.render();

@@ -63,7 +63,7 @@ export class Search {
     for (const box of document.querySelectorAll('[name="kind"]')) box.checked = kinds.includes(box.value);
     const active = ["kind", "path", "after", "before", "without"].filter((name) => asked[name]).length;
     byId("active").textContent = active ? ` (${active})` : "";
-    if (active) byId("more").open = true;
+    if (active && innerWidth > 640) byId("more").open = true;
     this.chips(asked);
     const now = JSON.stringify(asked);
     if (now === this.seen) return;
