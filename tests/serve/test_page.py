@@ -182,7 +182,7 @@ def test_pictures_are_dropped_pasted_and_chosen(page: Page) -> None:
 
 def test_a_video_plays_from_its_second(page: Page) -> None:
     page.one('[aria-label="temple.mp4, video at 0:04"]').click()
-    playing = "const v = document.querySelector('#media video'); return v && v.readyState > 2 && v.currentTime"
+    playing = "const v = document.querySelector('#media video'); return v && v.played.length && v.currentTime"
     seconds = page.until(lambda: page.run(playing))
     assert 4 <= seconds < 5.3
     page.one("#previous").click()
@@ -214,7 +214,7 @@ def test_labels_are_scored_while_they_are_written(page: Page) -> None:
     page.one("[data-view=labels]").click()
     page.run(DROP, base64.b64encode((DEMO / "coffee.jpg").read_bytes()).decode(), ["drop"])
     page.status("a cup of coffee", "#labels-status")
-    scores = page.run("return [...document.querySelectorAll('#scores meter')].map((meter) => meter.value)")
+    scores = page.run("return [...document.querySelectorAll('#scores .meter')].map((one) => Number(one.ariaValueNow))")
     assert len(scores) == 6
     assert sum(scores) == pytest.approx(1, abs=1e-3)
     assert scores == sorted(scores, reverse=True)

@@ -63,7 +63,10 @@ export class Labels {
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 function bar({ label, score }) {
-  const meter = make("meter", { min: 0, max: 1, value: score });
-  meter.setAttribute("aria-label", label);
+  const fill = make("div", { className: "fill" });
+  fill.style.width = percent(score).replace(" ", "");
+  const meter = make("div", { className: "meter" }, fill);
+  const spoken = { role: "meter", "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": score, "aria-label": label };
+  for (const [name, value] of Object.entries(spoken)) meter.setAttribute(name, value);
   return make("li", {}, make("span", { textContent: label }), meter, make("span", { className: "share", textContent: percent(score) }));
 }
