@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 FORM = "multipart/form-data"
-SINGLE = {"input", "templates", "without"}  # lists of which a single entry may stand alone
+SINGLE = {"input", "templates"}  # lists of which a single entry may stand alone
 EXAMPLE_PICTURE = (  # 2 x 2 pixels
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFUlEQVR4nGP4z8DAwPCfAYgZGP4DAB7oA/1mx9NkAAAA"
     "AElFTkSuQmCC"
@@ -107,7 +107,7 @@ def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
         several = body["properties"][name]
         about = {key: several.pop(key) for key in ("title", "description", "default") if key in several}
         body["properties"][name] = {**about, "anyOf": [several, several["items"]]}
-    if "input" in body["properties"] and "similar_to" not in body["properties"]:
+    if "input" in body["properties"]:
         body["properties"]["input"].pop("default", None)
         body["required"] = [*body.get("required", []), "input"]
     return body
