@@ -245,7 +245,8 @@ def could_not_write(address: str, size: int, error: Exception) -> OutputError:
     Args:
         size: bytes that were to be written.
     """
-    reason = "no space left on the device" if "os error 28" in str(error) else str(error).splitlines()[0][:300]
+    full = "os error 28" in str(error) or "disk is full" in str(error)
+    reason = "no space left on the device" if full else str(error).splitlines()[0][:300]
     return OutputError(
         f"{address}: {size:,} bytes could not be written ({reason}). What was there before is intact; make room and "
         "run the same command again."
