@@ -356,8 +356,8 @@ def disk(model: Perception, folder: Path, count: int, size: int) -> list[str]:
         now = in_child(state, place / "index")
         assert same(before, now, part=True), "rows that were there are gone"
     return [
-        f"disk: {size / 2**20:.1f} MB ran full after {len(now['rows'])} rows; the index opens and holds all {len(before['rows'])} "
-        f"earlier rows; the message: {message}"
+        f"disk: {size / 2**20:.1f} MB ran full after {len(now['rows'])} rows; the index opens and holds all "
+        f"{len(before['rows'])} earlier rows; the message: {message}"
     ]
 
 

@@ -121,3 +121,12 @@ def test_dedupe_and_cluster(photos: Path, tmp_path: Path) -> None:
     assert len(found[0]["members"]) == 6
     assert sorted(found[0]["names"]) == ["cat", "dog"]
     assert lines(run("cluster", "--index", photos, "--no-names", "--count", 1, "--json"))[0]["names"] == []
+
+
+def test_tags(photos: Path) -> None:
+    run("index", photos)
+    assert "which files?" in run("tag", "sea", "--index", photos).stderr
+    assert "2 files got the tag sea" in run("tag", "sea", "--path", "c*.jpg", "--index", photos).stderr
+    found = lines(run("search", "cat", "--tag", "sea", "--index", photos, "--json"))
+    assert {(hit["path"], *hit["tags"]) for hit in found} == {("cat.jpg", "sea"), ("coffee.jpg", "sea")}
+    assert "1 files lost" in run("tag", "sea", "--remove", "--path", "cat.jpg", "--index", photos).stderr

@@ -13,8 +13,9 @@ from PIL import Image
 
 import midsight
 from midsight import errors
-from midsight.library.index import FileOutcome, Indexer, Library, Query, Settings
+from midsight.library.index import FileOutcome, Filter, Indexer, Library, Query, Settings
 from midsight.library.index import indexer as indexer_module
+from midsight.library.index.tags import tag_files
 from tests.conftest import save_tiny
 from tests.library.documents.makers import Sheet, write_pdf
 
@@ -350,6 +351,35 @@ def test_a_newer_version_is_refused(tiny_model: midsight.Perception, photos: Pat
     manifest.write_text("{")
     with pytest.raises(errors.InputError, match="cannot be read"):
         Library(photos)
+
+
+def test_tags_stay_with_their_files(tiny_model: midsight.Perception, photos: Path) -> None:
+    index(tiny_model, photos)
+    with Library(photos) as library:
+        assert tag_files(library, "sea", Filter(paths=("sub/*",))) == 3
+        assert tag_files(library, "sea", Filter(paths=("sub/1.png", "0.png"))) == 1, "one has it already"
+        assert tag_files(library, "sea", Filter(paths=("sub/5.png",)), remove=True) == 1
+        with pytest.raises(errors.InputError, match="an empty tag"):
+            tag_files(library, " ")
+        with (
+            Indexer(tiny_model, photos, decoder=None),
+            pytest.raises(errors.OutputError, match="is writing this index"),
+        ):
+            tag_files(library, "sea")
+
+    def tagged() -> set[str]:
+        with Library(photos) as library:
+            assert library.count() == 6
+            return {hit.path for hit in library.search(Query(texts=("a",), where=Filter(tags=("sea",))), current)}
+
+    current = tiny_model
+    assert tagged() == {"0.png", "sub/1.png", "sub/3.png"}
+    draw(photos / "0.png", seed=77)
+    os.rename(photos / "sub" / "1.png", photos / "one.png")
+    index(tiny_model, photos)
+    assert tagged() == {"0.png", "one.png", "sub/3.png"}
+    index(tiny_model, photos, reembed=True, settings=Settings(frames=2))
+    assert tagged() == {"0.png", "one.png", "sub/3.png"}
 
 
 def test_memory_that_runs_out_halves_the_batch(
