@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,6 +210,26 @@ def test_a_decoder_that_hangs_or_dies_costs_one_file(tiny_model: midsight.Percep
     assert "1b.jpg: its decoder was killed by SIGSEGV" in (done["1b.jpg"].reason or "")
     assert sum(outcome.result == "indexed" for outcome in done.values()) == 6
     assert index(tiny_model, photos) == [], "what is known to hang is not tried again"
+
+
+def test_a_stop_does_not_wait_for_a_decoder_that_hangs(tiny_model: midsight.Perception, photos: Path) -> None:
+    (photos / "1a.jpg").write_bytes(b"HANG")
+    heard = []
+
+    def interrupt(*_: object) -> None:
+        heard.append(time.monotonic())
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)  # as Ctrl-C, while the decoder starts or hangs
+    try:
+        with Indexer(tiny_model, photos, decoder=(sys.executable, "-c", ODD_DECODER)) as indexer:
+            signal.setitimer(signal.ITIMER_REAL, 4.0)
+            with pytest.raises(KeyboardInterrupt):
+                list(indexer.run())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - heard[0] < 3
 
 
 def test_odd_things_in_a_folder(tiny_model: midsight.Perception, photos: Path) -> None:
