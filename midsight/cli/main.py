@@ -25,6 +25,7 @@ from midsight.cli import (
     layers,
     match,
     models,
+    moderate,
     options,
     plm,
     search,
@@ -92,6 +93,7 @@ app.command()(demo.demo)
 app.command()(serve.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(plm.app, name="plm")
+app.add_typer(moderate.app, name="moderate")
 train.app.command()(train_dense.segment)
 train.app.command()(train_dense.depth)
 train.app.command()(train_lang.lang)
