@@ -263,8 +263,8 @@ def kills(model: Perception, folder: Path, count: int, times: int, seed: int = 0
         assert not lost, f"kill {number} after {moment:.2f} s: {len(lost)} rows lost"
         assert same(end, after), f"kill {number} after {moment:.2f} s: another content in the end"
     return [
-        f"kills: {killed} runs of {number} killed at random moments of {seconds:.1f} s, {count} files: opened each time "
-        "without repair, no row lost, none twice; the next run ended in the same content each time"
+        f"kills: {killed} of {number} runs killed at random moments of {seconds:.1f} s, {count} files: opened each "
+        "time without repair, no row lost, none twice; the next run ended in the same content each time"
     ]
 
 

@@ -21,7 +21,7 @@ def faults(*words: object) -> str:
 @pytest.mark.slow
 def test_kills_while_indexing_and_compacting() -> None:
     said = faults("kills", "compaction", "--kills", 6, "--files", 40)
-    assert "kills: 6 runs of" in said
+    assert "kills: 6 of" in said
     assert "compaction: 6 of" in said
     assert "without repair, no row lost, none twice" in said
     assert "orphaned bytes 0.0%" in said
