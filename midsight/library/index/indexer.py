@@ -179,7 +179,7 @@ class Indexer:
             for _ in self._writer.commit():  # whole files only
                 pass
             raise
-        self._generation.complete(changed=bool(self.plan.todo or self.plan.gone or self.plan.strays))
+        self._generation.complete()
 
     @property
     def recall(self) -> float | None:

@@ -326,12 +326,19 @@ def test_an_interrupted_reembedding_goes_on(
         outcomes = indexer.run()
         first = [next(outcomes).path.name for _ in range(2)]
         outcomes.close()
+    assert index(tiny_model, photos) == [], "what is usual goes on meanwhile, and takes nothing away"
     done = [name for name, _, _ in index(tiny_model, photos, reembed=True, settings=Settings(frames=3))]
     assert len(done) < 6
     assert not set(first) & set(done)
     with Library(photos) as library:
         assert library.about.settings.frames == 3
         assert library.count() == 6
+    with Indexer(tiny_model, photos, decoder=None, reembed=True, settings=Settings(frames=5)):
+        pass
+    with Indexer(tiny_model, photos, decoder=None, reembed=True, settings=Settings(frames=6)):
+        assert sorted(p.name for p in (photos / ".midsight").glob("g*")) == ["g0002", "g0004"], (
+            "another takes its place"
+        )
 
 
 def test_other_settings_are_not_mixed(tiny_model: midsight.Perception, photos: Path) -> None:
