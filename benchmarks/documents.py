@@ -86,13 +86,9 @@ def measure_answers(folder: Path, part: str, most: int) -> str:
 
     examples, blind, pair = read_examples(folder, part, most), open_smollm2(), open_default()[0]
     ways: dict[str, Callable[[Example], Any]] = {"plain dump of rapidocr, SmolLM2 answers": _dump(blind)}
-    for name, model, style, ocr in (
-        ("SmolLM2 alone, spans of the page", blind, "span", "auto"),
-        ("midsight ask", pair, "auto", "auto"),
-        ("midsight ask --answer free", pair, "free", "auto"),
-        ("midsight ask --ocr never", pair, "free", "never"),
-    ):
-        asker = DocumentAsker(model, Reader(ocr), AskConfig(style=style, max_new_tokens=40))  # type: ignore[arg-type]
+    reader = Reader()
+    for name, model in (("SmolLM2 alone, spans of the page", blind), ("midsight ask", pair)):
+        asker = DocumentAsker(model, reader, AskConfig(max_new_tokens=40))
         ways[name] = lambda example, asker=asker: asker.ask([example.picture], example.question)
     rows = [
         "| Way | ANLS | holds the answer | by kind of question (ANLS) | framed where it stands | seconds |",

@@ -1,9 +1,9 @@
 """What training changed, and where the rest comes from: an embedded PLM that is a few megabytes of its own.
 
-`config.json` names the tower ("embedded", or a folder) and the package of the language model. `model.safetensors` has
-the projector; of each trained matrix the low-rank difference, `KEY.up` (rows, rank) and `KEY.down` (rank, columns);
-and other trained tensors whole. Names are those of midsight's own layout. Adapters of rank r are such a difference
-exactly; of a part that was trained in full it is the nearest one.
+`config.json` names the tower ("embedded", or a folder; none for a model that reads text only) and the package of the
+language model. `model.safetensors` has the projector; of each trained matrix the low-rank difference, `KEY.up`
+(rows, rank) and `KEY.down` (rank, columns); and other trained tensors whole. Names are those of midsight's own layout.
+Adapters of rank r are such a difference exactly; of a part that was trained in full it is the nearest one.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,46 +40,51 @@ def read(folder: Path, config: Mapping[str, Any]) -> Parts:
         MissingDependencyError: the language model's package is not installed.
     """
     found = own.config_of(config)
-    assert found.vision is not None
     if config.get("language") != PACKAGED:
         raise CheckpointError(f"config.json: the language model {config.get('language')!r} is not known ({PACKAGED})")
+    changes, text = read_tensors(folder), packaged.smollm2_folder()
+    language = _changed(read_tensors(text), under(own.PARTS[2], changes))
+    tokenizer = with_image_token(JsonTokenizer(text / "tokenizer.json"))
+    if found.vision is None:
+        return Parts(found, {}, {}, language, tokenizer)
     tower = open_pretrained(str(config.get("tower")))
     if tower.identity() != config.get("tower_identity"):
         raise CheckpointError(
             f"the tower {config.get('tower')!r} is {tower.identity()[:12]}, but this was trained with "
             f"{str(config.get('tower_identity'))[:12]}: install the midsight that it came with"
         )
-    changes = read_tensors(folder)
-    text = packaged.smollm2_folder()
     vision = _changed(tower_weights(tower, found.vision), under(own.PARTS[0], changes))
-    language = _changed(read_tensors(text), under(own.PARTS[2], changes))
-    tokenizer = with_image_token(JsonTokenizer(text / "tokenizer.json"))
     return Parts(found, vision, under(own.PARTS[1], changes), language, tokenizer)
 
 
-def write(folder: Path, parts: Parts, tower: str, rank: int, metadata: Mapping[str, Any]) -> int:
+def write(folder: Path, parts: Parts, tower: str | None, rank: int, metadata: Mapping[str, Any]) -> int:
     """Writes the difference of a PLM to the tower and the packaged language model that it began with.
 
     Args:
         parts: of the trained PLM; matrices that did not change cost nothing.
-        tower: what `open_pretrained` opens, which will be there when it is read.
+        tower: what `open_pretrained` opens, which will be there when it is read; None leaves tower and projector out,
+            and what is left reads text.
         rank: of the differences, at most.
         metadata: put into config.json.
 
     Returns:
         bytes of the weights.
     """
-    assert parts.config.vision is not None
-    start = open_pretrained(tower)
-    kept: StateDict = {own.PARTS[1] + key: value for key, value in parts.vision_projector.items()}
-    base = tower_weights(start, parts.config.vision), read_tensors(packaged.smollm2_folder())
-    for prefix, before, after in zip(own.PARTS[::2], base, (parts.vision_model, parts.language_model), strict=True):
-        for key, value in _difference(before, after, rank):
-            kept[prefix + key] = value
+    after, before = parts.language_model, read_tensors(packaged.smollm2_folder())
+    kept: StateDict = {own.PARTS[2] + key: value for key, value in _difference(before, after, rank)}
+    named: dict[str, Any] = {"format": own.ADAPTED, "language": PACKAGED, "tower": tower}
     config = replace(parts.config, metadata=dict(metadata))
+    if tower is None:
+        config = replace(config, vision=None)
+    else:
+        assert parts.config.vision is not None
+        start = open_pretrained(tower)
+        named["tower_identity"] = start.identity()
+        changed = _difference(tower_weights(start, parts.config.vision), parts.vision_model, rank)
+        kept |= {own.PARTS[0] + key: value for key, value in changed}
+        kept |= {own.PARTS[1] + key: value for key, value in parts.vision_projector.items()}
     with whole_folder(folder) as here:
         write_safetensors(here / "model.safetensors", kept, dtype=torch.float16)
-        named = {"format": own.ADAPTED, "tower": tower, "tower_identity": start.identity(), "language": PACKAGED}
         write_json(here / "config.json", {**named, **asdict(config)})
     return (folder / "model.safetensors").stat().st_size
 

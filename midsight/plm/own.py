@@ -31,9 +31,10 @@ def read(folder: Path, config: Mapping[str, Any]) -> Parts:
 def config_of(config: Mapping[str, Any]) -> PLMConfig:
     """The configuration alone."""
     values = {field.name: config[field.name] for field in fields(PLMConfig) if field.name in config}
-    if not isinstance(values.get("vision"), dict):
+    reads_only = config.get("format") == ADAPTED and values.get("vision") is None
+    if not reads_only and not isinstance(values.get("vision"), dict):
         raise CheckpointError("config.json: expected the tower under 'vision'")
-    values["vision"] = tower_config(values["vision"])
+    values["vision"] = None if reads_only else tower_config(values["vision"])
     values["stop_token_ids"] = tuple(values.get("stop_token_ids", ()))
     return plm_config(values)
 

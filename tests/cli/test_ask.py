@@ -43,7 +43,7 @@ def test_an_answer_on_stdout_and_its_page_on_stderr(invoice: Path) -> None:
     result = run(invoice, "What is the total?")
     assert (result.exit_code, result.stdout) == (0, "$99.90\n")
     assert f"{invoice}, page 2" in result.stderr
-    assert "no model that sees is embedded" in result.stderr
+    assert "no model that reads pages is embedded" in result.stderr
 
 
 def test_json(invoice: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from midsight.checkpoints.reader import read_json
 from midsight.checkpoints.writer import write_json
-from midsight.errors import CheckpointError
+from midsight.errors import CheckpointError, InputError
 from midsight.plm import PLM, adapted, packaged
 from midsight.plm.folders import read_config, take_apart
 from midsight.train.lang_parts import start_plm
@@ -95,3 +95,15 @@ def test_an_unknown_language_model_is_refused(trained: Trained) -> None:
     write_json(trained.folder / "config.json", config | {"language": "gpt-9"})
     with pytest.raises(CheckpointError, match="'gpt-9' is not known"):
         PLM.from_pretrained(trained.folder)
+
+
+def test_without_its_tower_it_reads_text(trained: Trained) -> None:
+    folder = trained.folder.parent / "reader"
+    size = adapted.write(folder, take_apart(trained.model), None, 4, {"trained": {}})
+    found = PLM.from_pretrained(folder, dtype=torch.float32)
+    assert found.config.vision is None
+    assert size < trained.size
+    query = found.language_model.get_parameter(QUERY)
+    torch.testing.assert_close(query, trained.model.language_model.get_parameter(QUERY), rtol=2e-3, atol=2e-3)
+    with pytest.raises(InputError, match="reads text, not pictures"):
+        found.encode_media(torch.zeros(1, 3, 56, 56))

@@ -25,6 +25,7 @@ Why = Literal["stop", "length", "interrupted"]
 Show = Callable[[str], None]
 _LEAST_LETTERS = 4  # that are text, and not what OCR takes for it in a photograph
 _ROOM = 160  # tokens of a prompt beside text, question and pictures
+TRAINED = "trained"  # of a model's metadata: what it learnt, where midsight taught it
 _SMALL = 1024  # width of a language model; a narrower one cannot compare numbers
 
 
@@ -33,7 +34,8 @@ class AskConfig:
     """How questions are answered."""
 
     # "span" copies words of the page; "free" lets the model write; "checked" does, too, but takes the highest, lowest,
-    # first and last from the page's numbers; "auto" is span for a model that sees nothing, checked for a small one
+    # first and last from the page's numbers; "auto" is span for a language model as it came, checked for a small one
+    # that learnt to read pages, free for others
     style: Style = "auto"
     max_pages: int = 4  # that the model reads, of those that there are
     max_text_tokens: int = 1200  # of the pages' text; more makes small models slower and no better
@@ -226,7 +228,7 @@ class DocumentAsker:
 
 
 def _fitting_style(model: PLM) -> Style:
-    if model.config.vision is None:
+    if model.config.vision is None and TRAINED not in model.config.metadata:
         return "span"
     return "checked" if int(model.config.text["hidden_size"]) < _SMALL else "free"
 

@@ -7,15 +7,17 @@ from midsight.plm.model import PLM
 from midsight.plm.packaged import NAME, open_smollm2
 
 EMBEDDED = Path(midsight.__file__).parent / "assets" / "embedded_lang"
-BLIND = f"no model that sees is embedded: {NAME} reads the pages' text alone. One that sees is given with --plm FOLDER."
+BLIND = "the embedded model reads the page's text and sees nothing; one that sees is given with --plm FOLDER."
+PLAIN = f"no model that reads pages is embedded: {NAME} does it. One that sees is given with --plm FOLDER."
 
 
 def open_default() -> tuple[PLM, str]:
-    """The embedded vision-language model, or else a language model alone and a sentence that says so.
+    """The embedded model, or else a language model as it came; and a sentence where it sees nothing.
 
     Raises:
-        MissingDependencyError: neither is there.
+        MissingDependencyError: the package of the language model is not installed.
     """
     if (EMBEDDED / "config.json").exists():
-        return PLM.from_pretrained(EMBEDDED), ""
-    return open_smollm2(), BLIND
+        model = PLM.from_pretrained(EMBEDDED)
+        return model, BLIND if model.config.vision is None else ""
+    return open_smollm2(), PLAIN

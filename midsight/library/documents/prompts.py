@@ -12,9 +12,8 @@ def free_prompt(text: str, question: str, sees: bool) -> str:
         question: as asked.
         sees: the model gets the pages as pictures, too.
     """
-    if sees:
-        return f"{question}\n{BRIEFLY}" if not text else f"Text on the page:\n{text}\n\n{question}\n{BRIEFLY}"
-    return f"{text or EMPTY}\n\nQuestion: {question}\n{BRIEFLY}"
+    text = text or ("" if sees else EMPTY)
+    return f"Text on the page:\n{text}\n\n{question}\n{BRIEFLY}" if text else f"{question}\n{BRIEFLY}"
 
 
 def scoring_prompt(text: str, question: str) -> str:

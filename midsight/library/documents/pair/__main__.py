@@ -36,6 +36,7 @@ def main() -> int:
     pack = steps.add_parser("pack", help="what training changed, as a folder of a few megabytes")
     pack.add_argument("run", type=Path, help="folder of `midsight train lang lang_embedded`")
     pack.add_argument("--out", type=Path, required=True)
+    pack.add_argument("--reads-only", action="store_true", help="leave the tower out")
     card = steps.add_parser("card", help="README.md beside the weights")
     card.add_argument("folder", type=Path)
     card.add_argument("--tables", type=Path, required=True, help="page with the measured tables")
@@ -46,7 +47,7 @@ def main() -> int:
         if given.step == "rows":
             write_rows(given.documents, given.scenes, given.clips, given.packages, given.out)
         elif given.step == "pack":
-            write_pair(given.run, given.out)
+            write_pair(given.run, given.out, None if given.reads_only else TOWER)
         else:
             from midsight.library.documents.pair.card import write_card
 
@@ -79,12 +80,12 @@ def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
                 log.info("%s: %d rows", path.name, number)
 
 
-def write_pair(run: Path, out: Path) -> None:
-    """The folder that `open_default` opens."""
+def write_pair(run: Path, out: Path, tower: str | None) -> None:
+    """The folder that `open_default` opens; without a tower it is a model that reads text."""
     from midsight.plm import adapted, folders
 
     parts = folders.read(run / "model")
-    size = adapted.write(out, parts, TOWER, RANK, parts.config.metadata)
+    size = adapted.write(out, parts, tower, RANK, parts.config.metadata)
     log.info("%s: %.1f MB", out, size / 1e6)
 
 

@@ -1,4 +1,4 @@
-"""The card of the embedded pair: what it is, what it was made from, how well it does."""
+"""The card of the embedded reader: what it is, what it was made from, how well it does."""
 
 import json
 from importlib.resources import files
@@ -7,7 +7,6 @@ from pathlib import Path
 from midsight.checkpoints.reader import read_json
 from midsight.errors import InputError
 from midsight.files import atomic_write
-from midsight.library.documents.pair.recipe import PairRecipe
 from midsight.plm import own
 from midsight.train.embedded_spatial.card import lines
 
@@ -23,22 +22,13 @@ def write_card(folder: Path, log: Path | None, page: Path, rank: int) -> None:
         page: with the measured tables, as `benchmarks/documents.py` wrote them.
         rank: of the differences.
     """
-    config, recipe = own.config_of(read_json(folder / "config.json")), PairRecipe()
-    assert config.vision is not None
-    trained = config.metadata["trained"]
+    trained = own.config_of(read_json(folder / "config.json")).metadata["trained"]
     text = TEMPLATE.read_text(encoding="utf-8").format(
-        blocks=config.vision.layers,
-        image_size=config.vision.image_size,
-        tokens=config.tokens_per_tile,
         megabytes=f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}",
         rank=rank,
         samples=f"{trained['samples']:,}",
         steps=trained["steps"],
         batch=trained["recipe"]["data"]["batch_size"],
-        pictured=f"{recipe.pictured:,}",
-        drawings=f"{recipe.drawings:,}",
-        scenes=f"{recipe.scenes:,}",
-        clips=recipe.clips,
         answers=measured(page, "documents_answers"),
         manuals=measured(page, "documents_manuals"),
         revision=trained["revision"],
