@@ -25,6 +25,7 @@ QUESTIONS = (
     "plm",
     "quantised",
     "busy",
+    "serve",
     "gpu",
 )
 

@@ -26,12 +26,17 @@ HELPERS = {
     "child",
     "common",
     "documents",
+    "hostile",
     "machine",
     "media",
     "names",
     "plm_case",
     "plm_folders",
     "report",
+    "serve_contract",
+    "serve_faults",
+    "serve_peer",
+    "serving",
     "twins",
 }
 

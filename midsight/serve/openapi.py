@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 FORM = "multipart/form-data"
 SINGLE = {"input", "templates"}  # lists of which a single entry may stand alone
 EXAMPLE_PICTURE = (  # 2 x 2 pixels
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFUlEQVR4nGP4z8DAwPCfAYgZGP4DAB7oA/1mx9NkAAAA"
-    "AElFTkSuQmCC"
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGM8ISfHwMDAxMDA4PNtFQ"
+    "AQfgL05Zay7QAAAABJRU5ErkJggg=="
 )
 REFUSALS = {
     400: "Something in the request cannot be; `param` names it.",

@@ -1,4 +1,4 @@
-"""An encoder under load: the queue, the time of a request, callers that leave, rest and return of the model, the end."""
+"""An encoder under load: queue, time of a request, callers that leave, rest and return of the model, the end."""
 
 import gc
 import json
@@ -73,10 +73,6 @@ def test_bodies_and_pictures_in_memory_are_bounded(tiny_folder: Path, monkeypatc
     ):
         status, body, _ = served.post({"input": "a" * 4 * size})
         assert (status, body["error"]["message"].partition(" are")[0]) == (503, f"requests of {3 * size} bytes in all")
-        status, body, _ = served.post({"input": [BODY["input"][:-60] + "====" for _ in range(2)]})
-        assert status == 400
-        status, body, _ = served.post({"input": [{"type": "text", "text": "a"}]})
-        assert status == 200  # texts do not wait behind pictures that hang
         small = data_url(file(1, height=4, width=4))
         status, body, _ = served.post({"input": [small, small]})
         assert (status, body["error"]["message"].partition(",")[0]) == (503, "1 pictures and frames wait")
@@ -99,8 +95,7 @@ def test_nothing_is_answered_behind_its_time(tiny_folder: Path, monkeypatch: pyt
                 assert (status, body["error"]["code"]) == (504, "timeout")
                 assert "within 0.5 seconds" in body["error"]["message"]
             assert 0.4 < time.monotonic() - start < 2
-        told = server_figures(served)
-        assert told['midsight_dropped_total{reason="late"}'] == 4.0
+        server.until(lambda: server_figures(served).get('midsight_dropped_total{reason="late"}') == 4.0)
         assert served.post(BODY)[0] == 200
 
 

@@ -1,0 +1,10 @@
+"""What the API says of itself holds, for made requests; `python -m benchmarks.serve_faults contract` makes 2,000."""
+
+from benchmarks import serve_contract
+from tests.serve.server import Served
+
+
+def test_made_requests_get_what_the_description_says(served: Served) -> None:
+    done = serve_contract.run(served.address, 40)
+    assert done.failures == 0, done.told
+    assert done.cases > 60
