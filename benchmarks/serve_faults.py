@@ -1,4 +1,4 @@
-"""`python -m benchmarks.serve_faults [overload | uploads | addresses | memory | contract ...]`: what a server must stand.
+"""What a server must stand: `python -m benchmarks.serve_faults [overload | uploads | addresses | memory | contract]`.
 
 Each prints its figures and what they had to be; the exit code is 1 where one of them is not.
 """

@@ -1,4 +1,4 @@
-"""What one would write in ten minutes: a FastAPI handler that calls the model once a request. `serve.py` measures it."""
+"""What one would write in ten minutes: a FastAPI handler that calls the model once a request; `serve.py` times it."""
 
 import base64
 import sys
