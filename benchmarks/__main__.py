@@ -18,6 +18,7 @@ QUESTIONS = (
     "jpeg",
     "tokenizer",
     "folder",
+    "ray_jobs",
     "startup",
     "video",
     "tracking",

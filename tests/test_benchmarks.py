@@ -27,6 +27,7 @@ HELPERS = {
     "common",
     "documents",
     "hostile",
+    "index_faults",
     "machine",
     "media",
     "names",

@@ -251,6 +251,20 @@ class Perception:
         reader = self._reader(kind, num_frames, segment_seconds, skip_segments)
         return self._embedded(reader, sources, self._batch_size(batch_size))
 
+    def embed_frames(self, clips: Sequence[Tensor], *, batch_size: int | None = None) -> list[Array | None]:
+        """Embeddings of pixels that are already as `preprocess` says, for those who read files in their own way.
+
+        Args:
+            clips: each picture or clip uint8 (T, 3, S, S), not normalised.
+            batch_size: pictures and frames encoded together.
+
+        Returns:
+            For each clip float32 (D,) of length 1, or None where the encoder gives no finite direction.
+        """
+        size = self._batch_size(batch_size)
+        features = [self._encode(images) for images in self._images(torch.cat(list(clips)) if clips else None, size)]
+        return pool_frames(torch.cat(features), [len(clip) for clip in clips]) if features else []
+
     # Questions
 
     def classify(
@@ -417,9 +431,8 @@ class Perception:
 
     def _embedded(self, reader: Reader, sources: Any, batch_size: int) -> Iterator[Outcome[Array]]:
         for batch in reader.batches(sources, batch_size):
-            features = [self._encode(images) for images in self._images(batch.pixels, batch_size)]
-            pooled = pool_frames(torch.cat(features), batch.counts) if features else []
-            yield from batch.outcomes(pooled)
+            frames = [entry.frames for entry in batch.entries if entry.frames is not None]
+            yield from batch.outcomes(self.embed_frames(frames, batch_size=batch_size))
 
     def _images(self, pixels: Tensor | None, batch_size: int) -> Iterator[Tensor]:
         """Pixels uint8 (F, 3, S, S) to normalised float32 (B, 3, S, S) on the device, a batch at a time."""

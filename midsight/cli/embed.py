@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from midsight.cli import options, show
+from midsight.cli.embed_ray import embed_on_ray
 from midsight.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 def embed(
     paths: options.Paths,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="File to write: .parquet, .npy or .safetensors.", show_default=False)
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write: .parquet, .npy or .safetensors; with --ray a folder, a URL, or NAME.lance.",
+            show_default=False,
+        ),
     ],
     segments: Annotated[
         float | None,
@@ -36,6 +43,19 @@ def embed(
     threads: options.Threads = None,
     frames: options.Frames = 8,
     batch_size: options.BatchSize = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Work on a Ray cluster; PATH may then be a URL or a list of files, too.")
+    ] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address", help="Of the cluster. Default: RAY_ADDRESS, or this machine alone.", show_default=False
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option("--actors", help="With --ray: processes that hold the model.", min=1, show_default=False),
+    ] = None,
 ) -> None:
     """Embeddings of pictures and videos, one row for each file (or segment of a video), unit length.
 
@@ -43,14 +63,30 @@ def embed(
     which says what each line is. A file that cannot be read is reported and skipped. If the command is stopped, the
     same command goes on where it was.
 
+    With --ray the work is spread over a cluster, and the result is a folder of Parquet files. PATH and the output may
+    then be URLs (s3://bucket/photos), and PATH a list: a text file with a path or URL on each line, or Parquet with a
+    column path.
+
     Example: midsight embed photos/ -o photos.parquet
     """
+    if segments is not None and not segments > 0:
+        raise InputError(f"--segments must be above 0 seconds, got {segments}")
+    if not ray and (ray_address is not None or actors is not None):
+        raise InputError("--ray-address and --actors belong to --ray, which was not given")
+    if ray:
+        from midsight.library.jobs.job import Options
+        from midsight.library.jobs.stages import Model
+
+        embed_on_ray(
+            paths, output, Model(model, revision, device, dtype, layer, image_size, threads),
+            Options(frames, segments, batch_size, actors), address=ray_address, restart=restart,
+        )  # fmt: skip
+        return
     from midsight.library.scan import find_media
     from midsight.library.tables import check_output
 
-    check_output(output)
-    if segments is not None and not segments > 0:
-        raise InputError(f"--segments must be above 0 seconds, got {segments}")
+    target = Path(output)
+    check_output(target)
     files = find_media(paths)
     loaded = options.open_model(
         model, device, dtype, revision=revision, layer=layer, image_size=image_size, threads=threads
@@ -59,8 +95,8 @@ def embed(
     from midsight.library.embed import restart as start_over
 
     if restart:
-        start_over(output)
-    with EmbedJob(loaded, files, output, num_frames=frames, segment_seconds=segments, batch_size=batch_size) as job:
+        start_over(target)
+    with EmbedJob(loaded, files, target, num_frames=frames, segment_seconds=segments, batch_size=batch_size) as job:
         if job.done:
             show.note(f"going on: {job.done} of {job.total} inputs were done before")
         try:

@@ -11,7 +11,7 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ class EmbedJob:
         """
         if self.done < self.total:
             raise InputError(f"{self.output}: {self.total - self.done} inputs are not embedded yet; finish run() first")
-        write_table(self.output, self._blocks, self.model.dim, self._about())
+        write_table(self.output, self._blocks, self.model.dim, about(self.model, self._options["num_frames"]))
         rows = failures = 0
         for block in self._blocks():
             rows += len(block.rows)
@@ -134,20 +134,6 @@ class EmbedJob:
         self._journal.close()
         _remove(self.folder)
         return Summary(self.total, rows, failures)
-
-    def _about(self) -> dict[str, str]:
-        """What the embeddings were made with; written into the output."""
-        from midsight import __version__
-
-        return {
-            "identity": self.model.identity,
-            "model": self.model.name,
-            "layer": "" if self.model.layer is None else str(self.model.layer),
-            "dtype": self.model.dtype,
-            "preprocess": json.dumps(asdict(self.model.preprocess)),
-            "num_frames": str(self._options["num_frames"]),
-            "midsight": __version__,
-        }
 
     def _open(self) -> Journal:
         """The journal, locked, with the earlier records taken over."""
@@ -182,7 +168,10 @@ class EmbedJob:
             return
         different = [key for key, value in head.items() if records[0].get(key) != value]
         if different:
-            raise InputError(self._mixing(records[0], head, different))
+            what = other_work(records[0], head, different)
+            raise InputError(
+                f"{self.folder}: holds unfinished work of {what}, which is not mixed with this. {self._start_over()}"
+            )
         for record in records[1:]:
             part = self.folder / str(record["part"])
             if not part.is_file():
@@ -191,26 +180,13 @@ class EmbedJob:
             self._at, self._within = int(record["done"]), int(record["within"])
         self._kept = self._at
 
-    def _mixing(self, earlier: dict[str, Any], now: dict[str, Any], different: list[str]) -> str:
-        if "version" in different:
-            what = "another version of midsight"
-        elif "identity" in different:
-            what = f"another model ({earlier.get('model')}, now {now['model']})"
-        elif "inputs" in different:
-            what = (
-                f"other inputs ({earlier.get('count')} files, now {now['count']}, or some of them have changed since)"
-            )
-        else:
-            what = "other options (" + ", ".join(f"{key} {earlier.get(key)}, now {now[key]}" for key in different) + ")"
-        return f"{self.folder}: holds unfinished work of {what}, which is not mixed with this. {self._start_over()}"
-
     def _start_over(self) -> str:
         return "Repeat the earlier command to go on with it, or start over by deleting that folder (--restart)."
 
     def _keep(self, outcomes: Sequence[Outcome[Array]]) -> None:
         """Writes one part, then names it in the journal together with the place that the work has come to."""
         part = self.folder / f"part-{len(self._parts):06d}.npz"
-        rows = [(_text(o.source), o.start, o.end, None if o.error is None else str(o.error)) for o in outcomes]
+        rows = [(as_text(o.source), o.start, o.end, None if o.error is None else str(o.error)) for o in outcomes]
         good = [o.value for o in outcomes if o.value is not None]
         embeddings = np.stack(good) if good else np.empty((0, self.model.dim), np.float32)
         buffer = io.BytesIO()
@@ -229,6 +205,37 @@ class EmbedJob:
             except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
                 raise InputError(f"{part}: is damaged ({error}). {self._start_over()}") from error
             yield block
+
+
+def about(model: Perception, num_frames: int) -> dict[str, str]:
+    """What embeddings were made with; written into every output."""
+    from midsight import __version__
+
+    return {
+        "identity": model.identity,
+        "model": model.name,
+        "layer": "" if model.layer is None else str(model.layer),
+        "dtype": model.dtype,
+        "preprocess": json.dumps(asdict(model.preprocess)),
+        "num_frames": str(num_frames),
+        "midsight": __version__,
+    }
+
+
+def other_work(earlier: Mapping[str, Any], now: Mapping[str, Any], different: Collection[str]) -> str:
+    """What unfinished work is of, for the message that refuses to mix it with this.
+
+    Args:
+        earlier, now: heads of the two jobs.
+        different: the keys in which they differ.
+    """
+    if "version" in different:
+        return "another version of midsight"
+    if "identity" in different:
+        return f"another model ({earlier.get('model')}, now {now['model']})"
+    if "inputs" in different:
+        return f"other inputs ({earlier.get('count')} files, now {now['count']}, or some of them have changed since)"
+    return "other options (" + ", ".join(f"{key} {earlier.get(key)}, now {now[key]}" for key in different) + ")"
 
 
 def partial_folder(output: Path) -> Path:
@@ -277,6 +284,6 @@ def fingerprint(paths: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _text(path: object) -> str:
+def as_text(path: object) -> str:
     """A path as text that every format can hold: bytes that are not UTF-8 become escapes."""
     return os.fsencode(str(path)).decode("utf-8", "backslashreplace")

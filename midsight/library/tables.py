@@ -73,7 +73,7 @@ def write_table(path: Path, blocks: Blocks, dim: int, about: Mapping[str, str]) 
     """
     if path.suffix.lower() == ".parquet":
         with atomic_write(path) as file:
-            _write_parquet(file, blocks(), dim, about)
+            write_parquet(file, blocks(), dim, about)
         return
     matrix = _write_npy if path.suffix.lower() == ".npy" else _write_safetensors
     count = sum(row.error is None for block in blocks() for row in block.rows)
@@ -120,7 +120,12 @@ def _write_safetensors(
         file.write(block.embeddings.astype("<f4").tobytes())
 
 
-def _write_parquet(file: IO[bytes], blocks: Iterable[Block], dim: int, about: Mapping[str, str]) -> None:
+def write_parquet(file: IO[bytes], blocks: Iterable[Block], dim: int, about: Mapping[str, str]) -> None:
+    """The rows as Parquet into an open file; the columns are those of `write_table`.
+
+    Raises:
+        MissingDependencyError: without pyarrow.
+    """
     pa, pq = _pyarrow()
     fields = [("path", pa.string()), ("start", pa.float64()), ("end", pa.float64())]
     fields += [("embedding", pa.list_(pa.float32(), dim)), ("error", pa.string())]

@@ -14,6 +14,8 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("ask.md", "not run", "pip install 'midsight[plm,documents]'"),
     ("ask.md", "not run", 'midsight ask report.pdf "Who approved the budget?"'),
     ("ask.md", "not run", 'midsight ask report.pdf "What is the total?" --json'),
+    ("cluster.md", "not run", "ray start --head --port 6379                # on the first machine"),
+    ("cluster.md", "not run", "ray job submit --address http://HEAD:8265 -- \\"),
     ("dense_use.md", "not run", "midsight depth camera:0 -o recordings --seconds 10"),
     ("detection.md", "not run", "from midsight.tasks import detection"),
     ("documents_data.md", "not run", "midsight data build documents --out data/documents --count 10000"),
@@ -40,6 +42,11 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "MIDSIGHT_LMMS_EVAL=/tmp/lmms-eval python -m pytest tests/evaluate/language/test_lmms.py",
     ),
     (
+        "moderation.md",
+        "not run",
+        "midsight moderate review verdicts.jsonl -o review.html --decisions decisions.jsonl",
+    ),
+    (
         "open_vocabulary.md",
         "not run",
         "python -m midsight.evaluate.open_vocabulary --scenes runs/spatial/test --packages runs/embedded/data",
@@ -62,6 +69,11 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "spatial.md",
         "not run",
         "midsight train spatial spatial_distill --from PE-Core-L14-336 --data photos --out runs/spatial-l",
+    ),
+    (
+        "training.md",
+        "not run",
+        "midsight data caption videos --out captioned --captioner plm:facebook/Perception-LM-1B --frames 8",
     ),
 }
 DRAWINGS = {  # shown, printed by nothing
