@@ -30,6 +30,7 @@ HELPERS = {
     "index_faults",
     "machine",
     "media",
+    "moderation",
     "names",
     "plm_case",
     "plm_folders",

@@ -177,20 +177,6 @@ class Perception:
         outcomes = self.iter_embed(sources, kind="video", num_frames=num_frames, batch_size=batch_size)
         return collect(outcomes, self.dim)
 
-    def embed_frames(self, clips: Sequence[Tensor], *, batch_size: int | None = None) -> list[Array | None]:
-        """Embeddings of pictures and clips that are resized already, for those who decode by themselves.
-
-        Args:
-            clips: uint8 (T, 3, S, S) each, as `transforms.image.ImageTransform.pixels` makes them; a picture is one
-                frame.
-            batch_size: frames encoded together.
-
-        Returns:
-            float32 (D,) of length 1 for each, or None where the encoder gives no finite one.
-        """
-        batches = self._images(torch.cat(list(clips)), self._batch_size(batch_size))
-        return pool_frames(torch.cat([self._encode(images) for images in batches]), [len(clip) for clip in clips])
-
     def embed_texts(self, texts: str | Iterable[str], templates: str | Sequence[str] | None = None) -> Array:
         """Embeddings of texts; those seen lately are remembered.
 
