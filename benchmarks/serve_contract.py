@@ -35,7 +35,7 @@ def run(address: str, cases: int, seed: int = 1, key: str | None = None) -> Done
     command = [
         sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json", "--max-examples",
         str(max(1, cases // bodies)), "--phases", PHASES, "--exclude-checks", EXCLUDED, "--seed", str(seed),
-        "--generation-database", "none", "--warnings", "off",
+        "--generation-database", "none", "--warnings", "off", "--request-timeout", "60",
     ]  # fmt: skip
     if key is not None:
         command += ["--header", f"Authorization: Bearer {key}"]
