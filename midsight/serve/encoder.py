@@ -9,6 +9,7 @@ one queue and one set of limits.
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -262,7 +263,11 @@ class Encoder:
     def _unload(self) -> None:
         LOGGER.warning("the model leaves the memory, as nobody asks")
         self._model = None
+        frozen = gc.get_freeze_count() > 0
+        gc.unfreeze()  # the model is in cycles, and was there when `run.server` froze what there was
         free_memory()
+        if frozen:
+            gc.freeze()
         trim()
 
     # Checks

@@ -1,6 +1,5 @@
 """An encoder under load: queue, time of a request, callers that leave, rest and return of the model, the end."""
 
-import gc
 import json
 import socket
 import threading
@@ -138,10 +137,11 @@ def test_an_idle_model_leaves_the_memory_and_comes_back(
     with server.serving_encoder(tiny_folder, unload_after=0.2) as served:
         for _ in range(2):
             np.testing.assert_allclose(served.embed(BODY["input"]), expected, atol=1e-6)
-            model = weakref.ref(served.encoder._model)  # type: ignore[arg-type]
-            server.until(lambda: not served.encoder.loaded)
-            gc.collect()
-            assert model() is None
+            model = served.encoder._model
+            assert model is not None
+            parts = [weakref.ref(part) for part in (model, model.model, *model.model.parameters())]
+            del model
+            server.until(lambda: not any(part() for part in parts))  # noqa: B023
             assert server.get(served.address, "/readyz")[0] == 200
             assert server_figures(served)["midsight_model_loaded"] == 0.0
         status, body, _ = served.post({"input": BODY["input"], "labels": ["a", "b"]}, "/v1/classify")
