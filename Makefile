@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CONTENTS := pyproject.toml constraints.txt
 
-.PHONY: demo test check unit ffmpeg egl chromium bench docs default-model default-spatial-model format clean
+.PHONY: demo test check unit ffmpeg egl chromium bench docs default-model default-spatial-model default-lang-model format clean
 
 demo: .venv/.core  ## classify, compare and show the shipped pictures and clip with the embedded model
 	$(BIN)/midsight demo --out demo
@@ -54,6 +54,21 @@ default-spatial-model: .venv/.dev egl  ## align the embedded PE-Spatial again fr
 	$(BIN)/python -m midsight.train.embedded_spatial.things --out midsight/assets/embedded_spatial/heads/open_vocabulary
 	$(BIN)/python -m midsight.train.embedded_spatial.heads --out midsight/assets/embedded_spatial/heads
 	$(BIN)/python -m midsight.train.embedded_spatial.photographs --out midsight/assets/embedded_spatial/heads
+
+PAIR := runs/lang
+default-lang-model: .venv/.dev egl  ## train the embedded pair of `midsight ask` again (minutes on a GPU, a day on a CPU)
+	$(BIN)/midsight data build documents --out $(PAIR)/documents --count 24000 --seed 7
+	$(BIN)/midsight data scenes --out $(PAIR)/scenes --count 3000 --work runs/embedded/data
+	$(BIN)/midsight data scenes --out $(PAIR)/clips --count 240 --clips --work runs/embedded/data
+	$(BIN)/python -m midsight.library.documents.pair rows --documents $(PAIR)/documents --scenes $(PAIR)/scenes \
+	    --clips $(PAIR)/clips --packages runs/embedded/data --out $(PAIR)/rows
+	$(BIN)/midsight train lang lang_embedded --data $(PAIR)/rows/documents.jsonl --data $(PAIR)/rows/pictures.jsonl \
+	    --out $(PAIR)/run --resume
+	$(BIN)/python -m midsight.library.documents.pair pack $(PAIR)/run --out midsight/assets/embedded_lang
+	$(BIN)/python -m benchmarks.documents answers $(PAIR)/documents --write
+	$(BIN)/python -m benchmarks.documents manuals $(PAIR)/manuals --write
+	$(BIN)/python -m midsight.library.documents.pair card midsight/assets/embedded_lang --tables docs/ask.md \
+	    --log $(PAIR)/run/log.jsonl
 
 format: .venv/.dev
 	$(BIN)/ruff format .

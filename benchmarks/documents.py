@@ -1,9 +1,10 @@
-"""Questions about documents: answers against a plain dump of OCR, and whether the right page is found.
+"""Questions about documents: answers against a plain dump of OCR and about manuals, and whether the page is found.
 
 `python -m benchmarks.documents answers FOLDER`: a build of `midsight data build documents`, its test_unseen part.
 `python -m benchmarks.documents pages WORK`: two manuals out of Debian packages, downloaded below WORK.
+`python -m benchmarks.documents manuals WORK`: answers about pages of these manuals.
 
-Both print a table; `--write` puts it into `docs/ask.md`.
+Each prints a table; `--write` puts it into `docs/ask.md`.
 """
 
 import argparse
@@ -79,13 +80,19 @@ def _similarity(a: str, b: str) -> float:
 def measure_answers(folder: Path, part: str, most: int) -> str:
     """The table of the ways to answer."""
     from midsight.library.documents.ask import AskConfig, DocumentAsker
+    from midsight.library.documents.default import open_default
     from midsight.library.documents.pages import Reader
     from midsight.plm.packaged import open_smollm2
 
-    examples, model = read_examples(folder, part, most), open_smollm2()
-    ways: dict[str, Callable[[Example], Any]] = {"plain dump of rapidocr, SmolLM2 answers": _dump(model)}
-    for name, style in (("midsight ask --answer free", "free"), ("midsight ask (span)", "span")):
-        asker = DocumentAsker(model, Reader(), AskConfig(style=style, max_new_tokens=40))  # type: ignore[arg-type]
+    examples, blind, pair = read_examples(folder, part, most), open_smollm2(), open_default()[0]
+    ways: dict[str, Callable[[Example], Any]] = {"plain dump of rapidocr, SmolLM2 answers": _dump(blind)}
+    for name, model, style, ocr in (
+        ("SmolLM2 alone, spans of the page", blind, "span", "auto"),
+        ("midsight ask", pair, "auto", "auto"),
+        ("midsight ask --answer free", pair, "free", "auto"),
+        ("midsight ask --ocr never", pair, "free", "never"),
+    ):
+        asker = DocumentAsker(model, Reader(ocr), AskConfig(style=style, max_new_tokens=40))  # type: ignore[arg-type]
         ways[name] = lambda example, asker=asker: asker.ask([example.picture], example.question)
     rows = [
         "| Way | ANLS | holds the answer | by kind of question (ANLS) | framed where it stands | seconds |",
@@ -172,6 +179,31 @@ def measure_pages(work: Path) -> str:
     return "\n".join(rows)
 
 
+def measure_manuals(work: Path) -> str:
+    """The table of answers about pages of two manuals, which are given; those questions that a few words answer."""
+    from midsight.library.documents.ask import AskConfig, DocumentAsker
+    from midsight.library.documents.default import open_default
+    from midsight.library.documents.pages import Reader
+    from midsight.plm.packaged import open_smollm2
+
+    with open(QUESTIONS, newline="") as file:
+        asked = [row for row in csv.DictReader(file) if row["answers"]]
+    rows = ["| Way | ANLS | holds the answer | seconds |", "|---|---|---|---|"]
+    models = (("SmolLM2 alone, spans of the page", open_smollm2()), ("midsight ask", open_default()[0]))
+    for name, model in models:
+        asker, scores, held = DocumentAsker(model, Reader(), AskConfig(max_new_tokens=40)), [], 0
+        start = time.perf_counter()
+        for row in asked:
+            found = asker.ask([str(_manual(row["manual"], work))], row["question"], [int(row["page"])]).answer
+            accepted = row["answers"].split("|")
+            scores.append(anls(found.strip().rstrip("."), accepted))
+            held += any(text.lower() in found.lower() for text in accepted)
+            print(f"{name}: {row['question']} -> {found!r} ({accepted[0]})", file=sys.stderr)
+        seconds = (time.perf_counter() - start) / len(asked)
+        rows.append(f"| {name} | {sum(scores) / len(scores):.3f} | {held} of {len(asked)} | {seconds:.1f} |")
+    return "\n".join(rows)
+
+
 def _by_manual() -> Iterator[tuple[str, list[tuple[int, str]]]]:
     with open(QUESTIONS, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -203,7 +235,7 @@ def write(name: str, table: str) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("answers", "pages"))
+    parser.add_argument("what", choices=("answers", "manuals", "pages"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--part", default="test_unseen")
     parser.add_argument("--questions", type=int, default=60)
@@ -211,6 +243,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "pages":
         table = measure_pages(given.folder)
+    elif given.what == "manuals":
+        table = measure_manuals(given.folder)
     else:
         table = measure_answers(given.folder, given.part, given.questions)
     print(table)

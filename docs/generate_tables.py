@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "midsight"
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 ABLATION = ROOT / "benchmarks" / "ABLATION.md"
+MODERATION = ROOT / "benchmarks" / "MODERATION.md"
 MARKED = re.compile(r"<!-- generated: ([\w-]+) -->\n.*?<!-- /generated -->", re.DOTALL)
 
 
@@ -97,11 +98,16 @@ def speed() -> str:
 
 def ablation(title: str) -> str:
     """A section of benchmarks/ABLATION.md, word for word; its plots lie in docs."""
-    text = ABLATION.read_text(encoding="utf-8")
-    found = re.search(rf"^## {re.escape(title)}\n+(.*?)\n(?=\n## |\Z)", text, re.DOTALL | re.MULTILINE)
+    return section(ABLATION, "python -m benchmarks.ablation", title).replace("](../docs/", "](").strip()
+
+
+def section(path: Path, command: str, title: str) -> str:
+    """A section of a page that a command writes, word for word."""
+    text = path.read_text(encoding="utf-8")
+    found = re.search(rf"^## {re.escape(title)}\n+(.*?)\n*(?=\n## |\Z)", text, re.DOTALL | re.MULTILINE)
     if found is None:
-        raise SystemExit(f"{ABLATION}: expected a section {title!r}, as `python -m benchmarks.ablation` writes it")
-    return found[1].replace("](../docs/", "](").strip()
+        raise SystemExit(f"{path}: expected a section {title!r}, as `{command}` writes it")
+    return found[1]
 
 
 def table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
@@ -121,6 +127,7 @@ def _path(name: str) -> Path:
     return PACKAGE / f"{name}.py" if (PACKAGE / f"{name}.py").exists() else PACKAGE / name
 
 
+_MODERATION = "python -m benchmarks.moderation"
 PARTS: dict[str, Callable[[], str]] = {
     "models": models,
     "towers": towers,
@@ -130,6 +137,9 @@ PARTS: dict[str, Callable[[], str]] = {
     "ablation-steps": partial(ablation, "Step by step"),
     "ablation-losses": partial(ablation, "Training loss"),
     "ablation-cost": partial(ablation, "What it costs"),
+    "moderation-calibration": partial(section, MODERATION, _MODERATION, "Before and after calibration"),
+    "moderation-labels": partial(section, MODERATION, _MODERATION, "Labels of both kinds"),
+    "moderation-examples": partial(section, MODERATION, _MODERATION, "Examples"),
     "ablation-layers": partial(ablation, "Last layer and best layer"),
 }
 

@@ -70,3 +70,15 @@ def keep_freed_memory() -> bool:
         return False
     taken = [libc.mallopt(_TRIM_THRESHOLD, KEPT_BYTES), libc.mallopt(_MMAP_THRESHOLD, KEPT_BYTES)]
     return all(taken)
+
+
+def trim() -> bool:
+    """Give memory that is kept but not used back to the system.
+
+    Returns:
+        Whether the C library gave something back; False on systems without glibc.
+    """
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None)
+    return hasattr(libc, "malloc_trim") and bool(libc.malloc_trim(0))

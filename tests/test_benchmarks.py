@@ -26,6 +26,7 @@ HELPERS = {
     "child",
     "common",
     "documents",
+    "index_faults",
     "machine",
     "media",
     "names",

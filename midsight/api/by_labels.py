@@ -88,7 +88,7 @@ def open_vocabulary(
     return OpenSegmenter(
         encoder, names, _texts(names, model, config), background=background is not False, words=words, stuff=stuff,
         head=head, spatial=None if spatial is None else dense_encoder(spatial),
-        scale=float(model._pair().logit_scale.detach().float().exp()), config=config,
+        scale=model.logit_scale, config=config,
     )  # fmt: skip
 
 

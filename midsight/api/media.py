@@ -36,6 +36,7 @@ class Outcome(Generic[T]):
         value: the result, or None.
         error: why there is none, or None.
         start, end: seconds, for what comes from a video file.
+        short_read: the video is cut or broken, and this is of what can be read.
     """
 
     index: int
@@ -44,6 +45,7 @@ class Outcome(Generic[T]):
     error: MidsightError | None = None
     start: float | None = None
     end: float | None = None
+    short_read: bool = False
 
     def unwrap(self) -> T:
         """The result.
@@ -60,7 +62,7 @@ class Outcome(Generic[T]):
     def map(self, function: Callable[[T], U]) -> "Outcome[U]":
         """The same input with `function` of its result; failures stay failures."""
         value = None if self.value is None else function(self.value)
-        return Outcome(self.index, self.source, value, self.error, self.start, self.end)
+        return Outcome(self.index, self.source, value, self.error, self.start, self.end, self.short_read)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Entry:
     error: MidsightError | None = None
     start: float | None = None
     end: float | None = None
+    short_read: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Batch:
             error = entry.error
             if error is None and value is None:
                 error = MidsightError(f"{describe(entry.source)}: the encoder gives no finite embedding for it")
-            yield Outcome(entry.index, entry.source, value, error, entry.start, entry.end)
+            yield Outcome(entry.index, entry.source, value, error, entry.start, entry.end, entry.short_read)
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,8 @@ class Reader:
             yield Entry(index, source, self._clip(source))
         else:
             for clip in itertools.islice(self._clips(source), 0 if index else self.skip_segments, None):
-                yield Entry(index, source, self._clip(clip.frames), start=float(clip.start), end=float(clip.end))
+                frames = self._clip(clip.frames)
+                yield Entry(index, source, frames, None, float(clip.start), float(clip.end), clip.short_read)
 
     def _clips(self, source: Any) -> Iterator[video.Clip]:
         if isinstance(source, video.Clip):

@@ -47,6 +47,7 @@ class Perception:
         model: the module, a `pe.CLIP` or a `pe.VisionTransformer`.
         preprocess: what happens to pixels before the encoder.
         layer: the block that embeddings come from, 0-based; None for the whole model.
+        texts_kept: how many embeddings of texts are remembered.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Perception:
         self._transform = from_config(preprocess)
         if name.startswith("PE-Lang-"):  # pages are what these are for, and small print does not survive a squash
             self._transform = replace(self._transform, on_size=partial(warn_if_untiled, name))
+        self.texts_kept = TEXTS_KEPT
         self._texts: OrderedDict[tuple[str, tuple[str, ...]], Array] = OrderedDict()
         self._lock = threading.Lock()  # of the remembered texts
 
@@ -103,6 +105,16 @@ class Perception:
     def has_text(self) -> bool:
         """Whether texts can be embedded in the space of the pictures."""
         return isinstance(self.model, CLIP) and self.layer is None
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of a text, the two marks included; None for a model without texts."""
+        return self._pair().context_length if self.has_text else None
+
+    @property
+    def logit_scale(self) -> float:
+        """What a cosine is multiplied with before the softmax over labels."""
+        return float(self._pair().logit_scale.detach().float().exp())
 
     @cached_property
     def identity(self) -> str:
@@ -286,7 +298,7 @@ class Perception:
         if top_k is not None and top_k < 1:
             raise InputError(f"top_k must be at least 1, got {top_k}")
         classifier = torch.from_numpy(self.embed_texts(names, templates))
-        scale = float(self._pair().logit_scale.detach().float().exp())
+        scale = self.logit_scale
         outcomes = self.iter_embed(media, num_frames=num_frames, batch_size=batch_size)
 
         def ranked(embedding: Array) -> list[Prediction]:
@@ -443,5 +455,5 @@ class Perception:
             for name, row in rows.items():
                 self._texts[name, prompts] = row
                 self._texts.move_to_end((name, prompts))
-            while len(self._texts) > TEXTS_KEPT:
+            while len(self._texts) > self.texts_kept:
                 self._texts.popitem(last=False)

@@ -43,7 +43,11 @@ def ask(
     max_pages: Annotated[int, typer.Option("--max-pages", help="Pages that the model reads.", min=1)] = 4,
     style: Annotated[
         str,
-        typer.Option("--answer", help="span: words of the page; free: the model's own; auto: free where it sees."),
+        typer.Option(
+            "--answer",
+            help="span: words of the page; free: the model's own; checked: free, but comparisons by "
+            "the page's numbers; auto: by the model.",
+        ),
     ] = "auto",
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Of a free answer.", min=1)] = 128,
     start: Annotated[float | None, typer.Option("--start", help="Of a video, seconds.", show_default=False)] = None,

@@ -10,7 +10,10 @@ import typer
 from midsight.cli import data_documents, options, show
 
 if TYPE_CHECKING:
+    from midsight.data.engine import Captioner
     from midsight.data.stream import Item
+
+PLM = "plm:"  # before a captioner that is a model of that family
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -128,13 +131,22 @@ def caption(
     path: Annotated[Path, typer.Argument(help="Videos: shard or folder of shards, table, or folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the captioned shards.", show_default=False)],
     captioner: Annotated[
-        str, typer.Option("--captioner", help="scenes (rendered clips tell it themselves), or MODULE:NAME of your own.")
+        str,
+        typer.Option(
+            "--captioner",
+            help="scenes (rendered clips tell it themselves), plm:FOLDER or plm:REPOSITORY (a PerceptionLM), or "
+            "MODULE:NAME of your own.",
+        ),
     ] = "scenes",
     edits: Annotated[
         Path | None, typer.Option("--edits", help="JSONL of people's captions and removals.", show_default=False)
     ] = None,
     frames: Annotated[int, typer.Option("--frames", help="Frames that are captioned in each clip.", min=2)] = 8,
     max_words: Annotated[int, typer.Option("--max-words", help="Longest merged caption.", min=1)] = 60,
+    device: options.Device = "auto",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="Of a PLM: fp32 or bf16; auto is fp32 on a CPU and as stored elsewhere.")
+    ] = "auto",
 ) -> None:
     """Caption videos: frames and clips by a captioner, merged to one short caption, with people's edits.
 
@@ -142,12 +154,14 @@ def caption(
     {"key": ..., "caption": ...} or {"key": ..., "remove": true}. MODULE:NAME is imported, so name only code you trust.
 
     Example: midsight data caption data/clips --out data/captioned --edits edits.jsonl
+
+    Example: midsight data caption videos/ --out data/captioned --captioner plm:facebook/Perception-LM-1B
     """
     from midsight.data import engine
     from midsight.data.datasets import open_dataset
 
     dataset = open_dataset(path, needs_captions=False)
-    chosen = engine.find_captioner(captioner)
+    chosen = _captioner(captioner, device, dtype)
     out.mkdir(parents=True, exist_ok=True)
     journal = out / "captions.jsonl"
     with show.progress() as bar:
@@ -163,6 +177,17 @@ def caption(
     show.note(f"{out}: {made.samples} clips, {made.edited} captions by people, {made.removed} taken out by people")
     if skipped:
         raise typer.Exit(1)
+
+
+def _captioner(name: str, device: str, dtype: str) -> "Captioner":
+    from midsight.data.engine import find_captioner
+
+    if not name.startswith(PLM):
+        return find_captioner(name)
+    with show.status(f"loading {name.removeprefix(PLM)}"):
+        from midsight.api.captioning import open_captioner
+
+        return open_captioner(name.removeprefix(PLM), device, dtype)
 
 
 @app.command()

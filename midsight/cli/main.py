@@ -13,6 +13,7 @@ from midsight.cli import (
     attention,
     checkpoint,
     classify,
+    collection,
     data,
     demo,
     dense,
@@ -20,11 +21,14 @@ from midsight.cli import (
     explore,
     export,
     features,
+    index,
     layers,
     match,
     models,
+    moderate,
     options,
     plm,
+    search,
     serve,
     show,
     track,
@@ -65,6 +69,10 @@ app = typer.Typer(
 )
 app.command()(classify.classify)
 app.command()(embed.embed)
+app.command()(index.index)
+app.command()(search.search)
+app.command()(collection.dedupe)
+app.command()(collection.cluster)
 app.command()(features.features)
 app.command()(layers.layers)
 app.command()(match.match)
@@ -84,6 +92,7 @@ app.command()(demo.demo)
 app.command()(serve.serve)
 app.add_typer(data.app, name="data")
 app.add_typer(plm.app, name="plm")
+app.add_typer(moderate.app, name="moderate")
 train.app.command()(train_dense.segment)
 train.app.command()(train_dense.depth)
 train.app.command()(train_lang.lang)

@@ -3,20 +3,30 @@
 import ipaddress
 import logging
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from midsight.cli import options, show
 
+BACKLOG = 2048  # connections that may wait to be taken
+
 
 def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Encoder: published name, folder, checkpoint file or Hugging Face repository. Default: the embedded "
+            "model.",
+            show_default=False,
+        ),
+    ] = None,
     plm: Annotated[
         str | None,
         typer.Option(
             "--plm",
-            help="Folder or Hugging Face repository of a PerceptionLM. Default: a small language model without "
-            "pictures.",
+            help="Answer questions, too: folder or Hugging Face repository of a PerceptionLM, or SmolLM2-135M-Instruct "
+            "for the packaged language model, which reads text only.",
             show_default=False,
         ),
     ] = None,
@@ -41,19 +51,47 @@ def serve(
     ] = None,
     max_media: Annotated[
         int | None,
-        typer.Option("--max-media", min=1, help="Pictures of a conversation. Default: 8.", show_default=False),
+        typer.Option(
+            "--max-media",
+            min=1,
+            help="Pictures and texts of a request. Default: 256, of a conversation 8 pictures.",
+            show_default=False,
+        ),
     ] = None,
     queue: Annotated[
         int | None,
         typer.Option(
             "--queue",
             min=0,
-            help="Requests that may wait; more are told to come later. Default: 8.",
+            help="Requests that may wait; more are told to come later. Default: 128, of questions 8.",
             show_default=False,
         ),
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option("--timeout", min=0.1, help="Seconds of a request. Default: 300.", show_default=False)
+        float | None,
+        typer.Option(
+            "--timeout", min=0.1, help="Seconds of a request. Default: 30, of questions 300.", show_default=False
+        ),
+    ] = None,
+    batch_size: options.BatchSize = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="HOST",
+            help="Host that pictures may be fetched from; may be repeated. Default: no address is fetched. Private "
+            "addresses never are.",
+            show_default=False,
+        ),
+    ] = None,
+    unload_after: Annotated[
+        float | None,
+        typer.Option(
+            "--unload-after",
+            min=0.1,
+            help="Seconds without a request after which the encoder leaves the memory, until the next one.",
+            show_default=False,
+        ),
     ] = None,
     pages: Annotated[
         int | None,
@@ -69,17 +107,18 @@ def serve(
     ] = "auto",
     threads: options.Threads = None,
 ) -> None:
-    """Serve chat completions about pictures and texts, in the words of OpenAI's API.
+    """Serve embeddings and classification of pictures, videos and texts over HTTP, in the words of OpenAI's API.
 
-    Pictures come in the request, as data: URLs; no address is ever fetched. Requests are logged to stderr, one line of
-    JSON each, without contents. SIGTERM and Ctrl-C finish the answer that is being given.
+    Pictures come in the request, as data: URLs or uploads. Requests are joined to batches, and logged to stderr, one
+    line of JSON each, without contents. SIGTERM and Ctrl-C finish what is being answered. With --plm, questions about
+    pictures and texts are answered, too.
 
-    Example: midsight serve --plm facebook/Perception-LM-1B
+    Example: midsight serve PE-Core-L14-336 --port 8000
     """
-    from midsight.api.loading import fixed_threads
-    from midsight.serve import ChatService, ServeLimits, create_app, find_keys
-    from midsight.serve.models import open_chat_model
+    from midsight.serve import create_app, find_keys
+    from midsight.serve.metrics import Metrics
     from midsight.serve.run import bind, server
+    from midsight.serve.services import Wanted, open_services
 
     given = {
         "max_body_bytes": max_body_bytes,
@@ -90,17 +129,20 @@ def serve(
         "timeout": timeout,
         "pages": pages,
     }
-    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    limits = ServeLimits(**chosen)
-    keys = find_keys(api_key or ())
+    wanted = Wanted(
+        model, plm, revision, device, dtype, threads, batch_size, tuple(allow_host or ()), unload_after,
+        limits={name: value for name, value in given.items() if value is not None},
+    )  # fmt: skip
+    keys, metrics = find_keys(api_key or ()), Metrics()
     with bind(host, port) as socket:
-        with show.status(f"loading {plm or 'the packaged language model'}"):
-            model, name = open_chat_model(plm, device, dtype, revision)
-        app = create_app([ChatService(model, name, limits, fixed_threads(threads))], keys)
+        with show.status(f"loading {model or 'the embedded model'}"):
+            services = open_services(wanted, metrics)
+        app = create_app(services, keys, metrics)
         _start_log()
-        socket.listen()  # who reads the next line may connect at once
+        socket.listen(BACKLOG)  # who reads the next line may connect at once
         at = f"[{host}]" if ":" in host else host
-        show.note(f"serving {name} at http://{at}:{socket.getsockname()[1]}/v1")
+        names = " and ".join(name for service in services for name in service.names)
+        show.note(f"serving {names} at http://{at}:{socket.getsockname()[1]}/v1")
         if not keys and not _is_local(host):
             show.warn("no API key: everyone who reaches this address can ask; set MIDSIGHT_API_KEYS")
         server(app, grace).run(sockets=[socket])

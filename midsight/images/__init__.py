@@ -294,7 +294,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
     if image.mode[0] in "IF":  # 16 and 32 bits: Pillow would clip them to 255
         return from_array(to_8_bits(np.asarray(image)), "")
     if image.has_transparency_data:
-        return over_white(np.asarray(image.convert("RGBA")))
+        return over_white(np.asarray(image if image.mode == "RGBA" else image.convert("RGBA")))
     if image.mode == "LAB":
         from PIL import ImageCms
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from midsight.errors import InputError, ShapeError
 
 Pixels = npt.NDArray[np.uint8]
+BAND = 1 << 16  # pixels that are mixed at a time
 
 
 def from_array(array: npt.NDArray[Any], name: str) -> Pixels:
@@ -65,6 +66,15 @@ def over_white(rgba: npt.NDArray[np.uint8]) -> Pixels:
     """RGBA pixels on white paper, rounded."""
     if rgba[..., 3].min() == 255:
         return np.ascontiguousarray(rgba[..., :3])
-    alpha = rgba[..., 3:].astype(np.uint16)
-    mixed = rgba[..., :3] * alpha + 255 * (255 - alpha) + 127
-    return (mixed // 255).astype(np.uint8)
+    mixed = np.empty((*rgba.shape[:2], 3), np.uint8)
+    rows = max(1, BAND // rgba.shape[1])
+    for start in range(0, len(rgba), rows):  # in bands: 16 bits of a whole large picture would be another gigabyte
+        band = rgba[start : start + rows]
+        alpha = band[..., 3].astype(np.uint16)
+        white = 255 * (255 - alpha) + 128
+        for channel in range(3):
+            sums = band[..., channel] * alpha + white
+            mixed[start : start + rows, :, channel] = (
+                sums + (sums >> 8)
+            ) >> 8  # by 255, rounded: exact up to 255 * 255
+    return mixed

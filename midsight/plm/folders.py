@@ -59,6 +59,10 @@ def read(folder: Path) -> Parts:
     config = _config_json(folder)
     if config.get("format") == own.FORMAT:
         return own.read(folder, config)
+    if config.get("format") == own.ADAPTED:
+        from midsight.plm import adapted  # it opens other folders by this module
+
+        return adapted.read(folder, config)
     return perception_lm.read(folder, config)
 
 
@@ -72,7 +76,8 @@ def read_config(folder: Path) -> PLMConfig:
         if (folder / native.PARAMS).exists():
             return native.config_of(folder)
         config = _config_json(folder)
-        return own.config_of(config) if config.get("format") == own.FORMAT else perception_lm.config_of(folder, config)
+        ours = config.get("format") in (own.FORMAT, own.ADAPTED)
+        return own.config_of(config) if ours else perception_lm.config_of(folder, config)
 
 
 def _config_json(folder: Path) -> dict[str, Any]:
@@ -85,11 +90,11 @@ def _config_json(folder: Path) -> dict[str, Any]:
 
 
 def build(kind: type[Model], parts: Parts, dtype: torch.dtype | None, folder: Path) -> Model:
-    """The model of these parts; the tokenizer comes from the folder, where it has one."""
+    """The model of these parts; the tokenizer is theirs, or comes from the folder, where it has one."""
     config = parts.config
     language_model = _language_model(config, parts.language_model, dtype)
     with torch.device("meta"):
-        model = kind(config, torch.nn.Identity(), open_tokenizer(folder))
+        model = kind(config, torch.nn.Identity(), parts.tokenizer or open_tokenizer(folder))
     if config.vision is not None:
         _fill(model.vision_model, parts.vision_model, "the vision tower", dtype)
         _fill(model.vision_projector, parts.vision_projector, "the projector", dtype)

@@ -1,7 +1,7 @@
 """midsight's own layout, for towers that transformers' PerceptionLM has no place for: a packaged stem.
 
 `config.json` holds the towers as midsight names them; weights lie under `vision_model.`, `vision_projector.` and
-`language_model.`. A folder may leave the language model out and name the package that brings it.
+`language_model.`.
 """
 
 from collections.abc import Mapping
@@ -16,6 +16,7 @@ from midsight.plm.config import PLMConfig
 from midsight.plm.parts import Parts, plm_config, tower_config
 
 FORMAT = "midsight-plm-1"
+ADAPTED = "midsight-plm-adapted-1"  # see `adapted`
 PARTS = ("vision_model.", "vision_projector.", "language_model.")
 
 
@@ -23,7 +24,8 @@ def read(folder: Path, config: Mapping[str, Any]) -> Parts:
     """Configuration and weights of a folder that `join` and `describe` wrote."""
     found = config_of(config)
     tensors = read_tensors(folder)
-    return Parts(found, *(under(prefix, tensors) for prefix in PARTS))
+    tower, projector, language = (under(prefix, tensors) for prefix in PARTS)
+    return Parts(found, tower, projector, language)
 
 
 def config_of(config: Mapping[str, Any]) -> PLMConfig:

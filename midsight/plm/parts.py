@@ -10,6 +10,7 @@ from midsight.checkpoints.renames import StateDict
 from midsight.configs import PEConfig
 from midsight.errors import CheckpointError, ConfigError
 from midsight.plm.config import PLMConfig
+from midsight.plm.tokenizer import TextCodec
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Parts:
     vision_model: Mapping[str, Tensor]
     vision_projector: Mapping[str, Tensor]  # projector.{0,2}.{weight,bias}
     language_model: StateDict  # without `lm_head.weight` where it is tied
+    tokenizer: TextCodec | None = None  # where it does not lie in the folder
 
 
 def plm_config(values: Mapping[str, Any]) -> PLMConfig:

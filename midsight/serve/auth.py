@@ -11,7 +11,7 @@ from midsight.errors import ConfigError
 from midsight.serve.errors import ApiError
 
 VARIABLE = "MIDSIGHT_API_KEYS"  # keys separated by commas
-OPEN = ("/health", "/ready")  # for those who watch the server
+OPEN = ("/health", "/ready", "/healthz", "/readyz")  # for those who watch the server
 
 
 def find_keys(given: Sequence[str] = ()) -> tuple[str, ...]:

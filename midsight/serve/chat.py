@@ -1,12 +1,11 @@
 """`POST /v1/chat/completions`: questions about pictures and texts, answered by a PLM."""
 
-import asyncio
 import contextlib
 import json
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +24,7 @@ from midsight.serve.limits import ServeLimits, read_json_body
 from midsight.serve.log import GONE, NOTES, note
 from midsight.serve.pages import Pages
 from midsight.serve.schema import ChatRequest, read_request
-from midsight.serve.worker import Job, Worker
+from midsight.serve.worker import Gone, Job, Worker, left_at_error, watched
 from midsight.threads import settle
 
 Item = str | Answer  # pieces of an answer, then the whole
@@ -77,20 +76,19 @@ class ChatService:
     async def complete(self, request: Request) -> Response:
         """Answers a request, whole or as server-sent events."""
         with self._worker.admit() as ticket:  # in front of the body: so many bodies at most are in memory
-            asked = read_request(await read_json_body(request, self.limits))
+            asked = read_request(await read_json_body(request, self.limits.max_body_bytes))
             prompt = self._prompt(asked)
             config = self._config(asked, prompt)
             note(request.scope, media=len(prompt.pictures), stream=bool(asked.stream))
             job: Job[Item] = Job(self.limits.timeout)
             ticket.start(job, lambda job: self._work(prompt, config, job))
-            with _left_at_error(job), contextlib.suppress(_Gone):
+            with left_at_error(job), contextlib.suppress(Gone):
                 return await self._answered(request, asked, job)
         return Response(status_code=GONE)  # nobody reads it
 
     async def _answered(self, request: Request, asked: ChatRequest, job: Job[Item]) -> Response:
         reply = _Reply(asked.model, request.scope)
-        watch = asyncio.create_task(_watch(request, job))
-        try:
+        with watched(request, job):
             item = await job.next()  # errors up to here have a status of their own, in streams, too
             if asked.stream:
                 usage = asked.stream_options is not None and asked.stream_options.include_usage
@@ -100,8 +98,6 @@ class ChatService:
             if item.why == "interrupted":
                 raise job.late()
             return JSONResponse(reply.whole(item))
-        finally:
-            watch.cancel()
 
     def _prompt(self, asked: ChatRequest) -> Prompt:
         if asked.model not in self.names:
@@ -153,27 +149,6 @@ def _hand_over(pieces: Generator[str, None, Answer], job: Job[Item]) -> Answer:
         except StopIteration as end:
             whole: Answer = end.value
             return whole
-
-
-class _Gone(Exception):
-    """The client has left."""
-
-
-async def _watch(request: Request, job: Job[Item]) -> None:
-    """Ends the job when the client leaves."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    job.leave()
-    job.put(_Gone())
-
-
-@contextlib.contextmanager
-def _left_at_error(job: Job[Item]) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        job.leave()
-        raise
 
 
 class _EventStream(StreamingResponse):

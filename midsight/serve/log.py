@@ -4,6 +4,7 @@ import json
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,8 +22,9 @@ def note(scope: Scope, **figures: Any) -> None:
 class RequestLog:
     """ASGI middleware: a line when a request has ended, and its name in the header x-request-id."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, seen: Callable[[str | None, int, float], None] | None = None) -> None:
+        """`seen` is told the pattern of the path, the status and the seconds of each request."""
+        self.app, self._seen = app, seen
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,13 +43,17 @@ class RequestLog:
         try:
             await self.app(scope, receive, watched)
         finally:
+            seconds = time.monotonic() - start
+            path = getattr(scope.get("route"), "path", None)  # the pattern: an unknown address is not repeated
+            if self._seen is not None:
+                self._seen(path, status, seconds)
             line = {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "id": name,
                 "method": scope["method"],
-                "path": getattr(scope.get("route"), "path", None),  # the pattern: an unknown address is not repeated
+                "path": path,
                 "status": status,
-                "seconds": round(time.monotonic() - start, 3),
+                "seconds": round(seconds, 3),
                 **notes,
             }
             LOGGER.info(json.dumps(line))

@@ -60,7 +60,7 @@ def read_data_url(url: str, place: str, number: int, limits: ServeLimits) -> Pic
         data = base64.b64decode(url[comma + 1 :], validate=True)
     except (binascii.Error, ValueError):
         raise refused(f"picture {number} is not in base64, or is cut") from None
-    if not _known_format(data):
+    if not is_picture(data):
         raise refused(
             f"picture {number} is of no format that is read here: JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC",
             "invalid_image_format",
@@ -85,7 +85,8 @@ def decode(picture: Picture, limits: ServeLimits) -> Pixels:
         ) from None
 
 
-def _known_format(data: bytes) -> bool:
+def is_picture(data: bytes) -> bool:
+    """Whether the first bytes are those of a format that is decoded here."""
     if data.startswith(SIGNATURES):
         return True
     return (data[:4] == b"RIFF" and data[8:12] == b"WEBP") or (data[4:8] == b"ftyp" and data[8:12] in BRANDS)

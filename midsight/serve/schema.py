@@ -3,6 +3,8 @@
 Source: OpenAI's API reference, "Create chat completion".
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -10,7 +12,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from midsight.serve.errors import ApiError
 
 STOPS, STOP_LENGTH = 4, 256  # texts that end an answer, and characters of each
-TAGS = {"system", "developer", "user", "assistant", "text", "image_url"}  # pydantic names the kind within a place
+TAGS = {
+    "system",
+    "developer",
+    "user",
+    "assistant",
+    "text",
+    "image_url",
+    "video_url",
+    "string",
+}  # pydantic names the kind within a place
 IGNORED = {
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
     "parallel_tool_calls",
@@ -128,17 +139,24 @@ def read_request(body: bytes) -> ChatRequest:
     Raises:
         ApiError: 400, naming the field.
     """
-    try:
+    with field_errors():
         request = ChatRequest.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise ApiError(400, _told(first), "invalid_value", _place(first["loc"])) from None
     _check_extra(request.model_extra or {})
     if len(request.stop) > STOPS or any(len(text) > STOP_LENGTH for text in request.stop):
         raise ApiError(400, f"stop: at most {STOPS} texts of at most {STOP_LENGTH} characters", "invalid_value", "stop")
     if request.stream_options is not None and not request.stream:
         raise ApiError(400, "stream_options: only with stream", "invalid_value", "stream_options")
     return request
+
+
+@contextlib.contextmanager
+def field_errors() -> Iterator[None]:
+    """What pydantic finds wrong in a body, as an ApiError 400 that names the field."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise ApiError(400, _told(first), "invalid_value", _place(first["loc"])) from None
 
 
 def _check_extra(extra: dict[str, Any]) -> None:

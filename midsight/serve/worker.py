@@ -14,18 +14,25 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
+from starlette.requests import Request
+
 from midsight.serve.errors import ApiError
 from midsight.serve.log import LOGGER
 
 Item = TypeVar("Item")
 RETRY_SECONDS = 5  # when a client may try again
+TOKENS_HINT = "Ask for fewer tokens (max_tokens), or send smaller or fewer pictures"
+
+
+class Gone(Exception):
+    """The client has left."""
 
 
 class Job(Generic[Item]):
     """Work that was asked for. `put` and `over` are for the model's thread, the rest for the event loop."""
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, hint: str = TOKENS_HINT) -> None:
+        self.seconds, self._hint = seconds, hint
         self.deadline = time.monotonic() + seconds
         self._loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[Item | BaseException] = asyncio.Queue()
@@ -64,10 +71,36 @@ class Job(Generic[Item]):
         """The error when the time is over."""
         return ApiError(
             504,
-            f"no whole answer within {self.seconds:g} seconds, the limit of this server. Ask for fewer tokens "
-            "(max_tokens), or send smaller or fewer pictures",
+            f"no whole answer within {self.seconds:g} seconds, the limit of this server. {self._hint}",
             "timeout",
         )
+
+
+@contextlib.contextmanager
+def watched(request: Request, job: Job[Any]) -> Iterator[None]:
+    """While the block runs, a client that leaves ends the job, and `next` raises Gone. The body must have been read."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        job.leave()
+        job.put(Gone())
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+@contextlib.contextmanager
+def left_at_error(job: Job[Any]) -> Iterator[None]:
+    """Whatever goes wrong in the block ends the job."""
+    try:
+        yield
+    except BaseException:
+        job.leave()
+        raise
 
 
 class Worker:

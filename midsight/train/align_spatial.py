@@ -22,11 +22,11 @@ from midsight.data.datasets import Dataset, open_dataset
 from midsight.data.stream import Order
 from midsight.errors import ConfigError, TrainingError
 from midsight.pe.blocks import normal_parameter
+from midsight.pe.headless import headless, headless_config, headless_weights
 from midsight.threads import keep_freed_memory
 from midsight.train import losses, optim, state
 from midsight.train.config import as_metadata
 from midsight.train.distributed import StopRequest, World, average_gradients, collect, total, world
-from midsight.train.headless import headless, headless_config, headless_weights
 from midsight.train.logs import Log, Report
 from midsight.train.loop import Outcome
 from midsight.train.masking import draw_blocks, hide_patches

@@ -16,12 +16,12 @@ from midsight import pe
 from midsight.checkpoints import open_pretrained
 from midsight.configs import PEConfig
 from midsight.errors import CheckpointError, ConfigError, LayerError, MissingDependencyError
+from midsight.pe.headless import headless_config, headless_weights
 from midsight.plm import PLM
 from midsight.plm.assemble import join, open_language
 from midsight.plm.folders import open_folder, resolve
 from midsight.plm.packing import check_packable
 from midsight.train import optim
-from midsight.train.headless import headless_config, headless_weights
 from midsight.train.lang_config import PARTS, LangConfig
 
 _ADAPTER = "default"  # peft's name for the only one

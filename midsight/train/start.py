@@ -9,8 +9,8 @@ from midsight import pe
 from midsight.checkpoints import open_pretrained
 from midsight.configs import find_model
 from midsight.errors import ConfigError
+from midsight.pe.headless import resample_positions
 from midsight.train.config import Stage, TrainConfig, towers
-from midsight.train.state import resample_positions
 
 _POSITIONS = "visual.positional_embedding"
 

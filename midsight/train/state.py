@@ -6,7 +6,6 @@ any number of processes can read; `log.jsonl`; `tensorboard/`; at the end `model
 
 import contextlib
 import json
-import math
 import os
 import shutil
 import warnings
@@ -17,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
@@ -26,6 +24,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from midsight.errors import OutputError, TrainingError
 from midsight.files import atomic_write
+from midsight.pe.headless import resample_positions
 from midsight.train.distributed import World, collect
 from midsight.train.optim import prime
 
@@ -74,17 +73,6 @@ def put(values: dict[str, Tensor], into: dict[str, Tensor]) -> None:
             target.copy_(distribute_tensor(local, target.device_mesh, target.placements))
         else:
             target.copy_(value)
-
-
-def resample_positions(table: Tensor, grid: int, class_token: bool) -> Tensor:
-    """A position table (rows, W) for another square grid: class row kept, the rest bilinear, as the tower does it."""
-    first = int(class_token)
-    native = math.isqrt(len(table) - first)
-    if native == grid:
-        return table
-    squares = table[first:].unflatten(0, (native, native)).permute(2, 0, 1)[None]  # 1, W, rows, columns
-    resized = F.interpolate(squares, size=(grid, grid), mode="bilinear", align_corners=False)
-    return torch.cat((table[:first], resized[0].flatten(1).T))
 
 
 def resample(values: dict[str, Tensor], grid: int, class_token: bool) -> dict[str, Tensor]:

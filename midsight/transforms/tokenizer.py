@@ -17,6 +17,7 @@ from midsight.errors import ConfigError, InputError
 VOCABULARY = Path(__file__).parent.parent / "assets" / "clip_vocabulary" / "merges.txt.gz"
 MERGES = 49152 - 256 - 2
 WORDS_KEPT = 100_000  # words whose ids are remembered, about 20 MB
+LONGEST_KEPT = 40  # letters of such a word: longer ones hardly come twice
 START, END = "<start_of_text>", "<end_of_text>"
 START_ID, END_ID = 49406, 49407
 WORDS = r"(?i)'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
@@ -74,8 +75,9 @@ class TextTokenizer:
         known = self._words  # another thread may start a new one meanwhile
         new = list({word for each in words for word in each if word not in known})
         encodings = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)
-        known.update((word, encoding.ids) for word, encoding in zip(new, encodings, strict=True))
-        return [[i for word in each for i in known[word]] for each in words]
+        fresh = {word: encoding.ids for word, encoding in zip(new, encodings, strict=True)}
+        known.update((word, ids) for word, ids in fresh.items() if len(word) <= LONGEST_KEPT)
+        return [[i for word in each for i in fresh.get(word) or known[word]] for each in words]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The cleaned text that the ids stand for, without marks and padding."""

@@ -111,3 +111,16 @@ def test_empty_clip() -> None:
     (batch,) = Reader(TRANSFORM, kind="video").batches([np.zeros((0, 8, 8, 3), np.uint8)], 4)
     with pytest.raises(errors.MediaError, match="no frames"):
         batch.raise_first_error()
+
+
+@pytest.mark.filterwarnings("ignore:.*cut or broken:UserWarning")
+@pytest.mark.parametrize("segment_seconds", [None, 1.0])
+def test_outcomes_say_what_is_of_a_cut_video(segment_seconds: float | None) -> None:
+    media = Path(__file__).parents[1] / "media"
+    reader = Reader(TRANSFORM, num_frames=2, segment_seconds=segment_seconds)
+    found: dict[str, set[bool]] = {}
+    for batch in reader.batches([media / "cut.mkv", media / "b_frames.mp4", np.zeros((8, 8, 3), np.uint8)], 2):
+        for outcome in batch.outcomes(batch.counts):
+            name = getattr(outcome.source, "name", "array")
+            found.setdefault(name, set()).add(outcome.map(str).short_read)
+    assert found == {"cut.mkv": {True}, "b_frames.mp4": {False}, "array": {False}}

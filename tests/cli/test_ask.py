@@ -93,7 +93,7 @@ def test_a_folder_of_documents(invoice: Path) -> None:
         (["{invoice}", "{invoice}"], "is where the question should be"),
         (["{invoice}", ""], "is where the question should be"),
         (["{invoice}", "What?", "--ocr", "maybe"], "auto, always or never"),
-        (["{invoice}", "What?", "--answer", "loud"], "auto, span or free"),
+        (["{invoice}", "What?", "--answer", "loud"], "auto, span, free, checked"),
         (["{invoice}", "What?", "--pages", "3-1"], "expected numbers from 1"),
         (["{invoice}", "What?", "-o", "a.jsonl"], "belong to --batch"),
         (["{invoice}", "What?", "--start", "3", "--end", "2"], "must be after start"),

@@ -42,6 +42,11 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "MIDSIGHT_LMMS_EVAL=/tmp/lmms-eval python -m pytest tests/evaluate/language/test_lmms.py",
     ),
     (
+        "moderation.md",
+        "not run",
+        "midsight moderate review verdicts.jsonl -o review.html --decisions decisions.jsonl",
+    ),
+    (
         "open_vocabulary.md",
         "not run",
         "python -m midsight.evaluate.open_vocabulary --scenes runs/spatial/test --packages runs/embedded/data",
@@ -63,6 +68,11 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
         "spatial.md",
         "not run",
         "midsight train spatial spatial_distill --from PE-Core-L14-336 --data photos --out runs/spatial-l",
+    ),
+    (
+        "training.md",
+        "not run",
+        "midsight data caption videos --out captioned --captioner plm:facebook/Perception-LM-1B --frames 8",
     ),
 }
 DRAWINGS = {  # shown, printed by nothing

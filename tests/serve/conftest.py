@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from midsight.plm import PLM
 from tests.plm import tiny
-from tests.serve.server import serving
+from tests.serve.server import Served, serving, serving_encoder
 
 LONG = tiny.Shape(context_length=2048)
 
@@ -23,6 +24,13 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> PLM:
     whole = tiny.plm(tmp_path_factory.mktemp("text"), "chatml", shape=LONG)
     config = replace(whole.config, vision=None)
     return PLM(config, whole.language_model, whole.tokenizer).prepare()
+
+
+@pytest.fixture(scope="session")
+def served(tiny_folder: Path) -> Iterator[Served]:
+    """One encoder's server for all tests that need no limits of their own."""
+    with serving_encoder(tiny_folder) as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

@@ -7,16 +7,28 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
+from fastapi import FastAPI
 from openai import OpenAI
 from PIL import Image
 
+import midsight
 from midsight.plm import PLM
-from midsight.serve import ChatService, ServeLimits, create_app
+from midsight.serve import (
+    ChatService,
+    ClassifyService,
+    EmbeddingService,
+    Encoder,
+    EncoderLimits,
+    ServeLimits,
+    create_app,
+)
 from midsight.serve.run import bind, server
 
 NAME = "tiny"
@@ -28,9 +40,49 @@ def serving(
     limits: ServeLimits = ServeLimits(),  # noqa: B008
     keys: Sequence[str] = (),
 ) -> Iterator[str]:
-    """The address of a server, for the time of the block."""
+    """The address of a chat server, for the time of the block."""
+    with serving_app(create_app([ChatService(model, NAME, limits, threads=1)], keys)) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving_encoder(folder: Path, limits: EncoderLimits = EncoderLimits(), **options: Any) -> Iterator["Served"]:  # noqa: B008
+    """A server of a saved encoder, for the time of the block; options are an Encoder's."""
+    encoder = Encoder(lambda: midsight.load(folder, device="cpu", threads=1), limits, **options)
+    services = [EmbeddingService(encoder)]
+    app = create_app([*services, *([ClassifyService(encoder)] if encoder.about.context_length else [])])
+    with serving_app(app) as address:
+        yield Served(address, encoder)
+
+
+@dataclass(frozen=True)
+class Served:
+    """An encoder behind an address."""
+
+    address: str
+    encoder: Encoder
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+    def post(self, body: Any, path: str = "/v1/embeddings", **more: Any) -> tuple[int, Any, Any]:
+        """As `post`; the model is named where the body does not name one."""
+        named = {"model": self.encoder.about.name, **body} if isinstance(body, dict) else body
+        return post(self.address, named, path=path, **more)
+
+    def embed(self, *inputs: Any, **more: Any) -> Any:
+        """Embeddings (N, D) of an answer that must be one."""
+        status, body, _ = self.post({"input": list(inputs), **more})
+        assert status == 200, body
+        return np.array([entry["embedding"] for entry in body["data"]], np.float32)
+
+
+@contextlib.contextmanager
+def serving_app(app: FastAPI) -> Iterator[str]:
+    """The address of an application, for the time of the block."""
     with bind("127.0.0.1", 0) as socket:
-        running = server(create_app([ChatService(model, NAME, limits, threads=1)], keys), grace=2)
+        running = server(app, grace=2)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [socket]})
         thread.start()
         until(lambda: running.started)

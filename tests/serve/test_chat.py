@@ -151,7 +151,7 @@ def test_models(address: str) -> None:
 def test_health_ready_and_addresses_that_are_not_there(address: str) -> None:
     assert server.get(address, "/health")[:2] == (200, {"status": "ok"})
     assert server.get(address, "/ready")[:2] == (200, {"status": "ready"})
-    for path in ("/", "/docs", "/openapi.json", "/v1/nothing"):
+    for path in ("/", "/docs", "/redoc", "/v1/nothing"):
         status, body, _ = server.get(address, path)
         assert (status, body["error"]["code"]) == (404, "not_found")
     status, body, _ = server.get(address, "/v1/chat/completions")

@@ -14,6 +14,7 @@ import torch
 
 import midsight
 from midsight.errors import ConfigError, TrainingError
+from midsight.pe.headless import resample_positions
 from midsight.train import state
 from tests.train import memory
 
@@ -71,7 +72,7 @@ def test_position_tables_grow_as_the_tower_would_resample_them() -> None:
 
     config = memory.tiny()
     small, large = (pe.CLIP(*memory.towers(config, size)) for size in (16, 24))
-    found = state.resample_positions(small.visual.positional_embedding.detach(), 3, True)
+    found = resample_positions(small.visual.positional_embedding.detach(), 3, True)
     torch.testing.assert_close(found, small.visual._positions(3, 3).detach())
     assert found.shape == large.visual.positional_embedding.shape
 

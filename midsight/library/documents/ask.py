@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from midsight.errors import ConfigError, InputError, MediaError
 from midsight.library.documents import prompts
 from midsight.library.documents.choose import PageChooser
 from midsight.library.documents.evidence import Evidence, find_words, grounded
-from midsight.library.documents.extract import Extractor
+from midsight.library.documents.extract import Extract, Extractor, compared_on
 from midsight.library.documents.pages import Page, PageId, Reader
 from midsight.library.documents.passages import page_text
 from midsight.library.scan import is_video
@@ -20,26 +20,29 @@ from midsight.plm.model import PLM
 if TYPE_CHECKING:
     from midsight.api import Perception
 
-Style = Literal["auto", "span", "free"]
+Style = Literal["auto", "span", "free", "checked"]
 Why = Literal["stop", "length", "interrupted"]
 Show = Callable[[str], None]
 _LEAST_LETTERS = 4  # that are text, and not what OCR takes for it in a photograph
 _ROOM = 160  # tokens of a prompt beside text, question and pictures
+_SMALL = 1024  # width of a language model; a narrower one cannot compare numbers
 
 
 @dataclass(frozen=True)
 class AskConfig:
     """How questions are answered."""
 
-    style: Style = "auto"  # "span" copies words of the page, "free" lets the model write; auto: free where it sees
+    # "span" copies words of the page; "free" lets the model write; "checked" does, too, but takes the highest, lowest,
+    # first and last from the page's numbers; "auto" is span for a model that sees nothing, checked for a small one
+    style: Style = "auto"
     max_pages: int = 4  # that the model reads, of those that there are
     max_text_tokens: int = 1200  # of the pages' text; more makes small models slower and no better
     max_new_tokens: int = 128  # of a free answer
     media: MediaLimits = MediaLimits()
 
     def __post_init__(self) -> None:
-        if self.style not in ("auto", "span", "free"):
-            raise ConfigError(f"style must be auto, span or free, got {self.style!r}")
+        if self.style not in get_args(Style):
+            raise ConfigError(f"style must be {', '.join(get_args(Style))}, got {self.style!r}")
         if min(self.max_pages, self.max_text_tokens, self.max_new_tokens) < 1:
             raise ConfigError("max_pages, max_text_tokens and max_new_tokens must be at least 1")
 
@@ -77,7 +80,7 @@ class DocumentAsker:
         self.sees = model.config.vision is not None
         self.chooser = PageChooser(reader, looks)
         self.answerer = Answerer(model, AnswerConfig(max_new_tokens=config.max_new_tokens, media=config.media))
-        self.style: Style = config.style if config.style != "auto" else "free" if self.sees else "span"
+        self.style: Style = config.style if config.style != "auto" else _fitting_style(model)
         self._extractor = Extractor(model)
 
     def ask(
@@ -141,6 +144,11 @@ class DocumentAsker:
         self._check_readable(pages)
         if self.style == "span":
             return self._copy(pages, question)
+        found = compared_on(pages, question) if self.style == "checked" else None
+        if found is not None:
+            if show is not None:
+                show(found.text)
+            return _copied(found, pages)
         return self._write(pages, question, show)
 
     def _check_readable(self, pages: Sequence[Page]) -> None:
@@ -156,11 +164,7 @@ class DocumentAsker:
     def _copy(self, pages: list[Page], question: str) -> Reply:
         """The words of a page that answer best."""
         text = page_text(_in_order(pages), question, self._budget(question, 0), self._count)
-        found = self._extractor.extract(pages, question, text)
-        if found.page is None:
-            return Reply(found.text, tuple(pages), (), 0.0)
-        boxes = tuple(Evidence(found.page.id, box) for box in found.boxes)
-        return Reply(found.text, _first(found.page, pages), boxes, 0.0)
+        return _copied(self._extractor.extract(pages, question, text), pages)
 
     def _write(self, pages: list[Page], question: str, show: Show | None) -> Reply:
         """The model's own words."""
@@ -219,6 +223,19 @@ class DocumentAsker:
             raise InputError(
                 f"the question has {tokens} tokens, and the model can read {room} with it: ask a shorter one"
             )
+
+
+def _fitting_style(model: PLM) -> Style:
+    if model.config.vision is None:
+        return "span"
+    return "checked" if int(model.config.text["hidden_size"]) < _SMALL else "free"
+
+
+def _copied(found: Extract, pages: Sequence[Page]) -> Reply:
+    if found.page is None:
+        return Reply(found.text, tuple(pages), (), 0.0)
+    boxes = tuple(Evidence(found.page.id, box) for box in found.boxes)
+    return Reply(found.text, _first(found.page, pages), boxes, 0.0)
 
 
 def fitting(size: tuple[int, int], max_tiles: int, tile: int) -> tuple[int, int]:

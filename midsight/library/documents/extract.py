@@ -31,6 +31,14 @@ class Extract:
     boxes: tuple[Box, ...] = ()
 
 
+def compared_on(pages: Sequence[Page], question: str) -> Extract | None:
+    """What a comparison gives on the first page where it gives something; None for other questions."""
+    for page in pages:
+        for span in compared(question, spans(page.lines)):
+            return Extract(span.text, page, tuple(span.boxes))
+    return None
+
+
 class Extractor:
     """Picks the span of some pages that answers a question.
 

@@ -11,7 +11,7 @@ from midsight.checkpoints import Pretrained, open_pretrained
 from midsight.evaluate import scene_probes as probes
 from midsight.evaluate.scene_probes import Answer, ProbeConfig
 from midsight.images import Pixels
-from midsight.train.headless import headless
+from midsight.pe.headless import headless
 from midsight.transforms.image import ImageTransform
 
 TASKS = ("segmentation", "tracking", "depth", "correspondence")

@@ -204,10 +204,35 @@ def test_pages_are_drawn_to_fill_the_tiles(size: tuple[int, int], expected: tupl
 
 
 def test_configurations_that_cannot_be() -> None:
-    with pytest.raises(ConfigError, match="auto, span or free"):
+    with pytest.raises(ConfigError, match="auto, span, free, checked"):
         AskConfig(style="loud")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="at least 1"):
         AskConfig(max_pages=0)
+
+
+def test_a_small_model_leaves_comparisons_to_the_numbers_of_the_page(
+    blind: PLM, seeing: PLM, reader: Reader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = ("Item  Price", "Hose  $43.00", "Lamp  $35.90", "Chair  $89.00")
+    texts = [
+        (50 + 200 * column, 50 + 20 * row, 11, cell)
+        for row, line in enumerate(table)
+        for column, cell in enumerate(line.split("  "))
+    ]
+    path = str(write_pdf(tmp_path / "prices.pdf", [Sheet(texts)]))
+    wrote: list[str] = []
+    asker = DocumentAsker(seeing, reader, AskConfig(max_new_tokens=2))
+    monkeypatch.setattr(asker, "_stream", lambda prompt, *_: (wrote.append(prompt), ("model", "stop"))[1])
+    assert asker.style == "checked"  # its language model is a narrow one
+    shown: list[str] = []
+    reply = asker.ask([path], "Which item has the highest price?", show=shown.append)
+    assert (reply.answer, shown, wrote) == ("Chair", ["Chair"], [])
+    assert len(reply.boxes) == 1
+    assert asker.ask([path], "What is the price of the lamp?").answer == "model"
+    assert DocumentAsker(blind, reader).style == "span"
+    free = DocumentAsker(seeing, reader, AskConfig(style="free", max_new_tokens=2))
+    monkeypatch.setattr(free, "_stream", lambda *_: ("model", "stop"))
+    assert free.ask([path], "Which item has the highest price?").answer == "model"
 
 
 def test_a_batch_goes_on_behind_a_broken_document(blind: PLM, reader: Reader, invoice: str) -> None:

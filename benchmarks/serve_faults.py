@@ -1,0 +1,230 @@
+"""`python -m benchmarks.serve_faults [overload | uploads | addresses | memory ...]`: what a server must stand.
+
+Each prints its figures and what they had to be; the exit code is 1 where one of them is not.
+"""
+
+import os
+
+os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+
+import asyncio  # noqa: E402
+import json  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections import Counter  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+
+import numpy as np  # noqa: E402
+
+from benchmarks import hostile, media  # noqa: E402
+from benchmarks.serving import (  # noqa: E402
+    Client,
+    Reply,
+    Running,
+    data_url,
+    embedding_request,
+    midsight_server,
+    rows,
+)
+
+CLIENTS, TIMES_CAPACITY, SECONDS, DEADLINE = 200, 4, 60.0, 5.0
+PICTURES = 16
+EMBEDDINGS = "/v1/embeddings"
+REQUESTS, WARM_UP = 20_000, 2_000
+failed: list[str] = []
+
+
+def check(what: str, found: float, most: float, unit: str = "") -> None:
+    """Print a figure with its limit."""
+    ok = found <= most
+    print(f"  {what}: {found:.4g} {unit} (at most {most:g}) {'ok' if ok else 'NOT MET'}", flush=True)
+    if not ok:
+        failed.append(what)
+
+
+def overload() -> None:
+    """200 clients that ask for four times of what the server can do."""
+    bodies = [embedding_request(data_url(media.jpeg(320, 240, seed))) for seed in range(PICTURES)]
+    with midsight_server("--timeout", f"{DEADLINE:g}") as server:
+        asyncio.run(_overload(server, bodies))
+
+
+async def _overload(server: Running, bodies: list[bytes]) -> None:
+    alone = Client(server)
+    expected = [rows(await alone.post(EMBEDDINGS, body)) for body in bodies]
+    capacity = await _capacity(server, bodies)
+    interval = CLIENTS / (TIMES_CAPACITY * capacity)
+    print(f"  capacity {capacity:.1f} requests/s; {CLIENTS} clients ask {TIMES_CAPACITY * capacity:.0f} times a second")
+    memory: list[float] = []
+    replies: list[Reply] = []
+    differences: list[float] = []
+    start = time.perf_counter()
+
+    async def one(number: int) -> None:
+        client = Client(server)
+        turn = start + interval * number / CLIENTS
+        while turn < start + SECONDS:
+            await asyncio.sleep(max(0.0, turn - time.perf_counter()))
+            which = np.random.randint(PICTURES)
+            reply = await client.post(EMBEDDINGS, bodies[which])
+            replies.append(reply)
+            if reply.status == 200:
+                differences.append(float(np.abs(rows(reply) - expected[which]).max()))
+            turn = max(turn + interval, time.perf_counter())
+        client.close()
+
+    async def watch() -> None:
+        while time.perf_counter() < start + SECONDS:
+            memory.append(server.memory)
+            await asyncio.sleep(1)
+
+    await asyncio.gather(watch(), *(one(number) for number in range(CLIENTS)))
+    counts = Counter(reply.status for reply in replies)
+    done = [reply.seconds for reply in replies if reply.status == 200]
+    refused = [reply.seconds for reply in replies if reply.status == 503]
+    print(
+        f"  answers by status: {dict(counts)}; offered {len(replies) / SECONDS:.0f}/s, done {len(done) / SECONDS:.1f}/s"
+    )
+    print(f"  200: median {np.median(done):.2f} s, longest {max(done):.2f} s")
+    print(f"  503: median {1000 * np.median(refused):.1f} ms, p99 {1000 * np.percentile(refused, 99):.1f} ms")
+    check("answers with 200 after their deadline", sum(seconds > DEADLINE for seconds in done), 0)
+    check("other statuses than 200, 503, 504", sum(n for s, n in counts.items() if s not in (200, 503, 504)), 0)
+    check("504 of all that were let in", 100 * counts[504] / (counts[504] + len(done)), 1, "%")
+    check("503 later than 50 ms", 100 * np.mean(np.array(refused) > 0.05), 0, "%")
+    check("503 without Retry-After", sum("retry-after" not in r.headers for r in replies if r.status == 503), 0)
+    growth = 100 * (np.median(memory[-5:]) / np.median(memory[5:10]) - 1)
+    check("growth of memory", growth, 5, "%")
+    check("difference from single calls", max(differences), 1e-5)
+
+
+async def _capacity(server: Running, bodies: list[bytes], seconds: float = 6.0) -> float:
+    """Requests a second by 32 clients that wait for each other's answers."""
+    done = 0
+    end = time.perf_counter() + seconds
+
+    async def one(number: int) -> None:
+        nonlocal done
+        client = Client(server)
+        while time.perf_counter() < end:
+            reply = await client.post(EMBEDDINGS, bodies[(number + done) % PICTURES])
+            done += reply.status == 200
+        client.close()
+
+    start = time.perf_counter()
+    await asyncio.gather(*(one(number) for number in range(32)))
+    return done / (time.perf_counter() - start)
+
+
+def uploads() -> None:
+    """Hostile files, one after the other, as data: URLs and as uploads."""
+    files = hostile.files()
+    with midsight_server() as server:
+        asyncio.run(_uploads(server, files))
+
+
+async def _uploads(server: Running, files: dict[str, bytes]) -> None:
+    client = Client(server)
+    await client.post(EMBEDDINGS, embedding_request(data_url(media.jpeg(320, 240, 0))))
+    before = server.memory
+    replies: dict[str, Reply] = {}
+    for name, data in files.items():
+        replies[name] = await client.post(EMBEDDINGS, *hostile.form(data))
+    counts = Counter(reply.status for reply in replies.values())
+    slow = sorted(replies, key=lambda name: -replies[name].seconds)[:3]
+    print(
+        f"  {len(files)} files; by status: {dict(counts)}; slowest: "
+        + ", ".join(f"{name} {replies[name].seconds:.2f} s ({replies[name].status})" for name in slow)
+    )
+    taken = [name for name, reply in replies.items() if reply.status == 200]
+    print(f"  taken, as they are whole pictures or videos: {', '.join(taken)}")
+    check("5xx", sum(reply.status >= 500 for reply in replies.values()), 0)
+    check("refusable files that were taken", sum(not name.startswith(("whole", "maybe")) for name in taken), 0)
+    check("seconds of the slowest", max(reply.seconds for reply in replies.values()), 2, "s")
+    print(f"  memory: {before / 1000:.0f} MB before, {server.peak_memory / 1000:.0f} MB at its highest")
+    last = await client.post(EMBEDDINGS, embedding_request("still there"))
+    check("not answering afterwards", last.status != 200, 0)
+
+
+def addresses() -> None:
+    """Forbidden addresses: refused, and no connection made."""
+    with hostile.sink() as sink:
+        forms = hostile.addresses(sink.port)
+        hosts = [option for host in hostile.ALLOWED for option in ("--allow-host", host)]
+        for options in (
+            [],
+            hosts + ["--allow-host", f"127.0.0.1:{sink.port}", "--allow-host", f"localhost:{sink.port}"],
+        ):
+            with midsight_server(*options) as server:
+                asyncio.run(_addresses(server, forms))
+            check(f"connections made, with {len(options) // 2} hosts allowed", len(sink.heard), 0)
+
+
+async def _addresses(server: Running, forms: list[str]) -> None:
+    client = Client(server)
+    slowest, statuses = 0.0, Counter[int]()
+    for url in forms:
+        part = {"type": "image_url", "image_url": {"url": url}}
+        reply = await client.post(EMBEDDINGS, json.dumps({"model": "embedded", "input": [part]}).encode())
+        statuses[reply.status] += 1
+        slowest = max(slowest, reply.seconds)
+    print(f"  {len(forms)} addresses; by status: {dict(statuses)}")
+    check("addresses not refused with 400", len(forms) - statuses[400], 0)
+    check("seconds of the slowest", slowest, 2, "s")
+
+
+def memory() -> None:
+    """Many requests, and what of them stays in memory."""
+    with midsight_server() as server:
+        asyncio.run(_memory(server))
+
+
+async def _memory(server: Running) -> None:
+    pictures = [data_url(media.jpeg(160, 120, seed)) for seed in range(64)]
+    points: list[tuple[int, float]] = []
+    asked = 0
+
+    async def one() -> None:
+        nonlocal asked
+        client = Client(server)
+        while asked < REQUESTS:
+            number = asked
+            asked += 1
+            # texts never come twice: what is remembered of them must be bounded
+            entry = pictures[number % 64] if number % 4 == 0 else f"a photo of thing {number} called {number * 7919:x}"
+            reply = await client.post(EMBEDDINGS, embedding_request(entry))
+            assert reply.status == 200, reply.body
+            if number >= WARM_UP and number % 250 == 0:
+                points.append((number, server.memory))
+        client.close()
+
+    start = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(8)))
+    numbers, kilobytes = np.array(points).T
+    slope = 1000 * np.polyfit(numbers, kilobytes, 1)[0]
+    print(
+        f"  {REQUESTS} requests in {time.perf_counter() - start:.0f} s; resident {kilobytes[0] / 1000:.0f} MB after "
+        f"{WARM_UP}, {kilobytes[-1] / 1000:.0f} MB at the end"
+    )
+    check("slope of the memory", slope, 1000, "bytes a request")
+
+
+FAULTS: dict[str, Callable[[], None]] = {
+    "overload": overload, "uploads": uploads, "addresses": addresses, "memory": memory,
+}  # fmt: skip
+
+
+def main(names: list[str]) -> int:
+    """Exit code: 0, 1 where a figure is not what it had to be, 2 for an unknown name."""
+    if unknown := [name for name in names if name not in FAULTS]:
+        print(f"there is no {', '.join(unknown)}; there are {', '.join(FAULTS)}", file=sys.stderr)
+        return 2
+    for name in names or FAULTS:
+        print(f"{name}: {FAULTS[name].__doc__}", flush=True)
+        FAULTS[name]()
+    if failed:
+        print(f"not met: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""Parts of files, with their pixels turned into embeddings, a batch at a time and in order."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from midsight.api import Perception
+from midsight.api.perception import BATCH_SIZE, BATCH_SIZE_ELSEWHERE, Array
+from midsight.library.index.decode import End, Part, Piece, Start
+from midsight.library.index.rows import Embedded
+
+S = TypeVar("S")
+
+NO_DIRECTION = "the encoder gives no finite embedding for it"
+
+
+class Embedder:
+    """A model that goes on with half the batch where memory does not suffice.
+
+    Attributes:
+        batch_size: pictures and frames encoded together, as it is now.
+    """
+
+    def __init__(self, model: Perception, batch_size: int | None = None) -> None:
+        self._model = model
+        self.batch_size = batch_size or BATCH_SIZE.get(model.device.type, BATCH_SIZE_ELSEWHERE)
+
+    def embedded(self, parts: Iterable[tuple[S, Part | Exception]]) -> Iterator[tuple[S, Start | Embedded | End | str]]:
+        """Parts in order; a piece becomes `Embedded`, or a text that says why it has no embedding.
+
+        Raises:
+            Exception: one that came in place of a part.
+        """
+        waiting: list[tuple[S, Part]] = []
+        frames = 0
+        for source, part in parts:
+            if isinstance(part, Exception):
+                raise part
+            waiting.append((source, part))
+            frames += len(part.frames) if isinstance(part, Piece) else 0
+            if max(frames, len(waiting) // 3) >= self.batch_size:
+                yield from self._flush(waiting)
+                waiting, frames = [], 0
+        yield from self._flush(waiting)
+
+    def _flush(self, waiting: Sequence[tuple[S, Part]]) -> Iterator[tuple[S, Start | Embedded | End | str]]:
+        found = iter(self._embed([part.frames for _, part in waiting if isinstance(part, Piece)]))
+        for source, part in waiting:
+            if not isinstance(part, Piece):
+                yield source, part
+                continue
+            embedding = next(found)
+            yield source, NO_DIRECTION if embedding is None else Embedded(part.place, embedding)
+
+    def _embed(self, clips: Sequence[Tensor]) -> list[Array | None]:
+        while True:
+            try:
+                return self._model.embed_frames(clips, batch_size=self.batch_size)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if self.batch_size == 1 or not _is_memory(error):
+                    raise
+            self.batch_size //= 2
+            if self._model.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Whether memory ran out: on a CPU torch raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,227 @@
+"""The process that reads files for an index: `python -m midsight.library.index.worker FD`.
+
+It stands alone so that a file which hangs or kills its decoder costs that file and nothing else. It is given one file
+after the other over a connection, and answers with pieces (pixels ready for the encoder) and one last word. The time
+limit is the kernel's alarm, which ends the process whatever code it is in, and even where its parent is gone.
+
+Messages are JSON, pixels follow as plain bytes: nothing that a broken file could make of this process is run by the
+other one.
+"""
+
+import json
+import os
+import signal
+import stat
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from midsight import video
+from midsight.configs import PreprocessConfig
+from midsight.errors import MediaError, MidsightError
+from midsight.files import content_hash
+from midsight.images import Scratch
+from midsight.transforms.image import ImageTransform, from_config
+
+Kind = Literal["image", "video", "document"]
+Message = tuple[dict[str, Any], Tensor | None]
+
+HASH_RATE = 5 << 20  # bytes a second that even a slow disk gives: the time limit grows with the file by that much
+MAX_TEXT = 50_000  # letters of a page that are kept
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a piece is of its file.
+
+    Attributes:
+        kind: image, video or page, as in the store.
+        start, end: seconds, of a stretch of a video.
+        page: from 1, of a document.
+        width, height: pixels of the picture or frame; of a page as it is drawn.
+        look: see `look`; of the first frame.
+        text: of the page.
+    """
+
+    kind: str
+    start: float | None = None
+    end: float | None = None
+    page: int | None = None
+    width: int = 0
+    height: int = 0
+    look: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """How files are read; sent once.
+
+    Attributes:
+        preprocess: how pixels become what the encoder takes.
+        clip_seconds, frames: as `manifest.Settings`.
+        seconds: time for one piece: a picture, a stretch of a video, a page.
+    """
+
+    preprocess: PreprocessConfig
+    clip_seconds: float
+    frames: int
+    seconds: float
+
+
+def pieces(path: Path, kind: Kind, job: Job, note: Callable[[str], None]) -> Iterator[tuple[Place, Tensor]]:
+    """What a file holds, uint8 (T, 3, S, S) each.
+
+    Args:
+        note: told of a part that cannot be read.
+
+    Raises:
+        MidsightError: the file cannot be read at all.
+    """
+    size = (0, 0)
+
+    def keep_size(width: int, height: int) -> None:
+        nonlocal size
+        size = (width, height)
+
+    transform = replace(from_config(job.preprocess), on_size=keep_size)
+    if kind == "document":
+        yield from _pages(path, transform, note)
+    elif kind == "video":
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", video.MediaWarning)
+            for clip in video.segments(path, job.clip_seconds, job.frames):
+                frames = torch.stack([transform.pixels(frame) for frame in clip.frames])  # T, 3, S, S
+                yield Place("video", float(clip.start), float(clip.end), None, size[0], size[1]), frames
+        for warning in told:
+            note(str(warning.message))
+    else:
+        pixels = transform.pixels(path, _SCRATCH)[None]
+        yield Place("image", None, None, None, size[0], size[1]), pixels
+
+
+def _pages(path: Path, transform: ImageTransform, note: Callable[[str], None]) -> Iterator[tuple[Place, Tensor]]:
+    from midsight.library.documents.pdf import Pdf  # slow to load, and most folders hold none
+
+    least = 2 * transform.config.image_size  # drawn no finer than the encoder can see
+    with Pdf(path) as pdf:
+        count = min(len(pdf), pdf.limits.max_pages)
+        if count < len(pdf):
+            note(f"{path}: {len(pdf)} pages, the first {count} are indexed")
+        for number in range(1, count + 1):
+            try:
+                width, height = pdf.size(number)
+                scale = min(1.0, least / min(width, height))
+                drawn = pdf.pixels(number, (max(1, round(width * scale)), max(1, round(height * scale))))
+                text = pdf.text(number)[:MAX_TEXT].replace("\0", " ").strip()
+                kept = text.encode("utf-8", "replace").decode() or None  # no half of a pair of surrogates
+                place = Place("page", None, None, number, width, height, text=kept)
+                yield place, transform.pixels(drawn)[None]
+            except MidsightError as error:
+                note(str(error))
+
+
+def read(path: Path, kind: Kind, job: Job, give_time: Callable[[float], None]) -> Iterator[Message]:
+    """Reads one file: what file it is, its pieces, and last "done" or "failed".
+
+    Args:
+        give_time: told how many seconds the next step may take; 0 at the end.
+
+    Yields:
+        A message that JSON can hold, with the pixels uint8 (T, 3, S, S) of a piece.
+    """
+    notes: list[str] = []
+    try:
+        before = path.stat()
+        if not stat.S_ISREG(before.st_mode):  # a pipe might never end
+            raise MediaError(f"{path}: not a regular file.")
+        give_time(job.seconds + before.st_size / HASH_RATE)
+        yield {"size": before.st_size, "mtime_ns": before.st_mtime_ns, "hash": content_hash(path)}, None
+        give_time(job.seconds)
+        for place, pixels in pieces(path, kind, job, notes.append):
+            place = replace(place, look=look(pixels[0]))
+            yield {"piece": asdict(place), "shape": list(pixels.shape)}, pixels
+            give_time(job.seconds)
+        after = path.stat()
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            yield {"failed": f"{path}: changed while it was read. It is read again the next time.", "drop": True}, None
+            return
+    except (MidsightError, OSError, MemoryError, RuntimeError, ValueError) as error:
+        # ValueError and RuntimeError: what decoders raise on files that nobody has thought of
+        yield {"failed": _reason(path, error)}, None
+    else:
+        yield {"done": notes}, None
+    finally:
+        give_time(0)
+
+
+def look(pixels: Tensor) -> str:
+    """Whether each of 8 x 8 places is darker than the one on its right, as 16 hexadecimal digits ("difference hash").
+
+    Args:
+        pixels: uint8 (3, S, S).
+    """
+    small = F.interpolate(pixels.float().mean(dim=0)[None, None], size=(8, 9), mode="area")[0, 0]
+    bits = (small[:, 1:] > small[:, :-1]).flatten().tolist()
+    return f"{sum(bit << place for place, bit in enumerate(bits)):016x}"
+
+
+def serve(connection: Connection) -> None:
+    """Answers until the other side is gone."""
+    first = json.loads(connection.recv_bytes())
+    job = Job(preprocess=_preprocess(first.pop("preprocess")), **first)
+    while True:
+        try:
+            wanted = json.loads(connection.recv_bytes())
+            for message, pixels in read(
+                Path(os.fsdecode(bytes.fromhex(wanted["path"]))), wanted["kind"], job, _give_time
+            ):
+                connection.send_bytes(json.dumps(message).encode())
+                if pixels is not None:
+                    connection.send_bytes(pixels.contiguous().numpy().tobytes())
+        except (EOFError, ConnectionError):
+            return
+
+
+def _preprocess(values: dict[str, Any]) -> PreprocessConfig:
+    """JSON has lists where the configuration has tuples."""
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return PreprocessConfig(**values)
+
+
+def _give_time(seconds: float) -> None:
+    """From now on; 0 takes the limit away. The alarm is not handled: it ends the process."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _reason(path: Path, error: BaseException) -> str:
+    if isinstance(error, MidsightError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{path}: not enough memory to decode it."
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: no such file."
+    return f"{path}: cannot be read ({getattr(error, 'strerror', None) or f'{type(error).__name__}: {error}'})."
+
+
+_SCRATCH = Scratch()
+
+
+def main() -> None:
+    """Serves the connection whose number is the only argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    torch.set_num_threads(1)
+    serve(Connection(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Groups of files to the store and then to the table of files."""
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from midsight.library.index.filetable import FileRecord, FileTable
+from midsight.library.stores import Store, empty_rows
+from midsight.library.stores.base import pyarrow
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T")
+
+GROUP_ROWS = 512
+GROUP_FILES = 512
+GROUP_SECONDS = 5.0  # most work that a kill can cost, beside one file
+
+
+class Writer(Generic[T]):
+    """Keeps files until a group is full; gives out what belongs to them once they are committed."""
+
+    def __init__(self, store: Store, table: FileTable) -> None:
+        self._store, self._table = store, table
+        self._waiting: list[tuple[FileRecord, pa.Table | None, T]] = []
+        self._rows = 0
+        self._since = time.monotonic()
+
+    def add(self, record: FileRecord, rows: "pa.Table | None", outcome: T) -> Iterator[T]:
+        """One more file; the outcomes of its group, if that is full now."""
+        if not self._waiting:
+            self._since = time.monotonic()
+        self._waiting.append((record, rows, outcome))
+        self._rows += 0 if rows is None else rows.num_rows
+        full = self._rows >= GROUP_ROWS or len(self._waiting) >= GROUP_FILES
+        if full or time.monotonic() - self._since > GROUP_SECONDS:
+            yield from self.commit()
+
+    def commit(self) -> Iterator[T]:
+        """Writes what waits, rows first; gives out its outcomes.
+
+        Raises:
+            OutputError: the rows or the records cannot be written; what was committed before is intact.
+        """
+        group, self._waiting, self._rows = self._waiting, [], 0
+        if not group:
+            return
+        tables = [rows for _, rows, _ in group if rows is not None and rows.num_rows]
+        rows = pyarrow().concat_tables(tables) if tables else empty_rows(self._store.dim)
+        self._store.replace([record.id for record, _, _ in group], rows)
+        self._table.put([record for record, _, _ in group])
+        yield from (outcome for _, _, outcome in group)
