@@ -20,9 +20,9 @@ ROUNDS = 7
 GOAL = 1 / 1.15  # of the plain job's speed: a slowdown of 15 %
 INTRO = (
     "Made photographs of 2.5 MP by the embedded model: `midsight embed --ray` on a local cluster of "
-    f"{CPUS} CPUs against `midsight embed` on the same {CPUS}. Each round does {FEW} and {MANY} files on both sides, in "
-    "turn; the difference of the two is what a further picture costs, without what it takes to start. Both write what "
-    "they always write: parts, and the result."
+    f"{CPUS} CPUs against `midsight embed` on the same {CPUS}. Each round does {FEW} and {MANY} files on both "
+    "sides, in turn; the difference of the two is what a further picture costs, without what it takes to start. "
+    "Both write what they always write: parts, and the result."
 )
 
 
