@@ -16,7 +16,7 @@ from midsight.library.jobs.inputs import Part, row_name
 from midsight.library.jobs.stages import Embed, Guarded, Model, decode, guarded
 
 DECODER_MEMORY = 600 << 20  # bytes, with its child. Being unlike the actors' also keeps Ray from fusing the two stages
-FRAMES_AT_ONCE = {"cpu": 32, "gpu": 128}  # that go from a decoder to a model in one piece
+FRAMES_AT_ONCE = {"cpu": 64, "gpu": 128}  # that go from a decoder to a model in one piece
 _REACH = 15.0  # seconds for the first answer of a cluster
 STALLED = 900.0  # seconds without any progress after which a pipeline is given up and the rest started anew
 
