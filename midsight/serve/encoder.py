@@ -203,6 +203,15 @@ class Encoder:
                 rows[index] = row
         return [rows[index] for index in range(len(items))]
 
+    async def stretches(self, file: File, seconds: float) -> list[tuple[float, float]]:
+        """A video's parts, each for a `File` of its own.
+
+        Raises:
+            ApiError: it cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoding, self._decoder.stretches, file, seconds)
+
     # In other threads
 
     def _texts(self, ask: Ask, texts: Sequence[tuple[int, Text]], templates: Templates, truncate: bool) -> None:

@@ -1,6 +1,7 @@
 """`midsight serve`: a real server in a process of its own, and what it refuses to start with."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -101,3 +102,37 @@ def test_what_it_does_not_start_with(arguments: tuple[str, ...], message: str) -
     done = run("--port", 0, *arguments)
     assert done.exit_code == 2
     assert message in done.stderr
+
+
+def test_the_demo_is_searched_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [*SERVE, "--demo"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as started:
+        try:
+            assert started.stderr is not None
+            lines = [started.stderr.readline() for _ in range(2)]
+            assert lines[1].startswith("search it in a browser: http://127.0.0.1:")
+            address = lines[1].split()[-1].rstrip("/")
+            status, body, _ = post(address, {"input": "a cat", "top": 1}, path="/v1/search")
+            assert (status, body["data"][0]["path"]) == (200, "cat.jpg")
+            assert list(tmp_path.glob("midsight-demo-*"))
+            started.send_signal(signal.SIGTERM)
+            assert started.wait(30) == 128 + signal.SIGTERM
+            assert not list(tmp_path.glob("midsight-demo-*"))
+        finally:
+            started.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--demo", "--index", "x"), "--demo has an index of its own"),
+        (("--index", "nowhere"), "no index is there"),
+        (("--decisions", "x.jsonl", "--demo"), "needs --index and --policy"),
+        (("--policy", "nowhere.yaml"), "nowhere.yaml"),
+    ],
+)
+def test_what_cannot_be_searched(arguments: tuple[str, ...], message: str) -> None:
+    result = run("--port", 0, *arguments)
+    assert result.exit_code != 0
+    assert message in result.stderr
