@@ -26,11 +26,17 @@ class _Lane(Generic[S, R]):
 
 
 def read_ahead(
-    sources: Iterable[S], read: Callable[[S], Iterator[R]], *, workers: int, inputs_ahead: int
+    sources: Iterable[S],
+    read: Callable[[S], Iterator[R]],
+    *,
+    workers: int,
+    inputs_ahead: int,
+    stopped: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[S, R | Exception], None, None]:
     """Results of `read(source)` for each source, in order.
 
-    `sources` is advanced in the caller's thread. On each input a worker runs at most `HELD` results ahead of it.
+    `sources` is advanced in the caller's thread. On each input a worker runs at most `HELD` results ahead of it. At the
+    end, also an early one, `stopped` is called before the threads are waited for; it may end what they wait for.
 
     Yields:
         (source, result), and where `read` raised, (source, exception), after which the next source follows.
@@ -61,6 +67,7 @@ def read_ahead(
                 yield lane.source, item
     finally:
         stop.set()
+        stopped()
         for _ in threads:
             tasks.put(None)
         for thread in threads:

@@ -112,3 +112,21 @@ def test_workers_use_one_thread_each_and_leave_the_caller_alone() -> None:
         assert found == [2], "threads of the caller must not inherit the workers' number"
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_what_threads_wait_for_can_be_ended(early: bool) -> None:
+    ended = threading.Event()
+
+    def read(number: int) -> Iterator[int]:
+        yield number
+        if early:
+            assert ended.wait(20), "the caller has left, but nothing ends what is waited for"
+
+    results = read_ahead([1], read, workers=1, inputs_ahead=1, stopped=ended.set)
+    assert next(results) == (1, 1)
+    if early:
+        results.close()
+    else:
+        assert list(results) == []
+    assert ended.is_set()

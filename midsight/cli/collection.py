@@ -8,6 +8,7 @@ import typer
 
 from midsight.cli import options, show
 from midsight.cli.search import After, Before, Index, Kinds, MaxSize, MinSize, PathPattern, Tags, read_filter
+from midsight.errors import InputError
 
 if TYPE_CHECKING:
     from midsight.library.index.clusters import Cluster
@@ -102,6 +103,33 @@ def cluster(
             from midsight.library.index.report import clusters_page
 
             _write(out, clusters_page(library.root, found))
+
+
+def tag(
+    name: Annotated[str, typer.Argument(help="The tag.", metavar="TAG")],
+    index: Index = Path(),
+    remove: Annotated[bool, typer.Option("--remove", help="Take it away.")] = False,
+    paths: PathPattern = None,
+    kinds: Kinds = None,
+    tags: Tags = None,
+    after: After = None,
+    before: Before = None,
+    min_size: MinSize = None,
+    max_size: MaxSize = None,
+) -> None:
+    """Give the files of an indexed folder that fit a tag, for `--tag` of the other commands.
+
+    Example: midsight tag holiday --path "2024/sea/**"
+    """
+    from midsight.library.index import Library
+    from midsight.library.index.tags import tag_files
+
+    where = read_filter(paths, kinds, tags, after, before, min_size, max_size)
+    if not where:
+        raise InputError("which files? Choose them with --path, --kind, --after or another filter; all: --path '*'")
+    with Library(index) as library:
+        changed = tag_files(library, name, where, remove=remove)
+    show.note(f"{changed} files {'lost' if remove else 'got'} the tag {name}")
 
 
 def _tell_groups(groups: "list[Group]") -> None:

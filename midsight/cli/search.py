@@ -93,12 +93,17 @@ def tell(hits: "list[Hit]", as_json: bool) -> None:
         for hit in hits:
             show.json_line(_record(hit))
     elif hits:
-        rows = [(f"{hit.score:.3f}", hit.file, place(hit), hit.text[:60] if hit.text else "") for hit in hits]
-        with_text = any(row[3] for row in rows)
-        columns = ("score", "file", "at", "text") if with_text else ("score", "file", "at")
-        show.table(columns, [row[: len(columns)] for row in rows], right=("score",))
+        rows = [(f"{hit.score:.3f}", near(hit.file), place(hit), hit.text[:60] if hit.text else "") for hit in hits]
+        used = [i for i in range(4) if any(row[i] for row in rows)]  # without columns that would be empty
+        columns = ("score", "file", "at", "text")
+        show.table([columns[i] for i in used], [[row[i] for i in used] for row in rows], right=("score",))
     else:
         show.note("nothing fits")
+
+
+def near(file: Path) -> Path:
+    """The file as it is named from here, if it is below the current folder."""
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
 
 
 def place(hit: "Hit") -> str:

@@ -92,7 +92,7 @@ def serve(
         int | None,
         typer.Option(
             "--queue",
-            min=0,
+            min=1,
             help="Requests that may wait; more are told to come later. Default: 128, of questions 8.",
             show_default=False,
         ),

@@ -34,13 +34,13 @@ class Decoder:
         self._transform: ImageTransform = from_config(preprocess, limits=limits.images)
 
     def pixels(self, file: File, num_frames: int) -> Tensor:
-        """A picture as uint8 (3, S, S), a video as (T, 3, S, S).
+        """uint8 (T, 3, S, S); a picture is one frame.
 
         Raises:
             ApiError: 400, cut, broken, or beyond a limit.
         """
         try:
-            return self._video(file, num_frames) if file.is_video else self._transform.pixels(file.data)
+            return self._video(file, num_frames) if file.is_video else self._transform.pixels(file.data)[None]
         except (MidsightError, MediaWarning) as error:
             raise _unreadable(file, str(error)) from None
         except MemoryError:

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from midsight.serve.errors import ApiError
 from midsight.serve.limits import EncoderLimits
 from midsight.serve.pictures import BRANDS, LONGEST_HEAD, is_picture
-from midsight.serve.schema import ImagePart, Part, TextPart
+from midsight.serve.schema import ImagePart, OrOne, Part, TextPart
 
 DATA_URL = re.compile(r"data:(image|video)/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,", re.IGNORECASE | re.ASCII)
 LOOKS_LIKE_ONE = re.compile(r"data:[\w.+-]+/[\w.+-]+[;,]", re.IGNORECASE | re.ASCII)
@@ -71,7 +71,7 @@ Entry = Annotated[
         custom_error_message="expected a string, or a part of the type text, image_url or video_url",
     ),
 ]
-Entries = Annotated[list[Entry], BeforeValidator(_as_list)]
+Entries = Annotated[list[Entry], BeforeValidator(_as_list), OrOne()]
 Place = str  # in the request, as input.3
 
 

@@ -7,10 +7,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 FORM = "multipart/form-data"
-SINGLE = {"input", "templates"}  # lists of which a single entry may stand alone
 EXAMPLE_PICTURE = (  # 2 x 2 pixels
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFUlEQVR4nGP4z8DAwPCfAYgZGP4DAB7oA/1mx9NkAAAA"
-    "AElFTkSuQmCC"
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGM8ISfHwMDAxMDA4PNtFQ"
+    "AQfgL05Zay7QAAAABJRU5ErkJggg=="
 )
 REFUSALS = {
     400: "Something in the request cannot be; `param` names it.",
@@ -101,13 +100,9 @@ def whole_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """Where a list of one may be written without the list, both are told."""
+    """In JSON, inputs cannot come as files: there must be some."""
     body = copy.deepcopy(schema)
-    for name in SINGLE & body["properties"].keys():
-        several = body["properties"][name]
-        about = {key: several.pop(key) for key in ("title", "description", "default") if key in several}
-        body["properties"][name] = {**about, "anyOf": [several, several["items"]]}
-    if "input" in body["properties"]:
+    if "input" in body["properties"] and "similar_to" not in body["properties"]:
         body["properties"]["input"].pop("default", None)
         body["required"] = [*body.get("required", []), "input"]
     return body

@@ -1,5 +1,6 @@
 """Files read by processes of their own: one that hangs or dies costs its file, and the next gets a new process."""
 
+import contextlib
 import json
 import os
 import signal
@@ -73,6 +74,7 @@ class Decoders:
         self._of_thread = threading.local()
         self._all: list[_Process] = []
         self._lock = threading.Lock()
+        self._closed = False
 
     def read(self, path: Path, kind: Kind, size: int) -> Iterator[Part]:
         """Its `Start` where it can be opened, its pieces, then its `End`; never raises for what is in the file.
@@ -85,6 +87,9 @@ class Decoders:
                 yield _part(message, pixels)
             return
         process = self._process(self._command)
+        if process is None:
+            yield End(failed=f"{path}: not read, for the work was stopped.")
+            return
         try:
             yield from process.read(path, kind, self.job.seconds + size / HASH_RATE)
         except (EOFError, OSError) as error:
@@ -94,19 +99,22 @@ class Decoders:
             raise
 
     def close(self) -> None:
-        """Ends all processes."""
+        """Ends all processes, at once; threads that wait for one get an `End`."""
         with self._lock:
+            self._closed = True
             for process in self._all:
-                process.end()
-            self._all = []
+                process.kill()
 
-    def _process(self, command: Sequence[str]) -> "_Process":
+    def _process(self, command: Sequence[str]) -> "_Process | None":
         process: _Process | None = getattr(self._of_thread, "process", None)
-        if process is None or not process.alive:
+        if process is not None and process.alive:
+            return process
+        with self._lock:  # what is started here is seen by `close`
+            if self._closed:
+                return None
             process = self._of_thread.process = _Process(command, self.job)
-            with self._lock:
-                self._all = [other for other in self._all if other.alive] + [process]
-        return process
+            self._all = [other for other in self._all if other.alive] + [process]
+            return process
 
     def _last_words(self, process: "_Process", error: Exception) -> str:
         code = process.end()
@@ -160,8 +168,14 @@ class _Process:
         self._fresh = False
         return self._connection.recv_bytes()
 
+    def kill(self) -> None:
+        """Ends it; whoever waits for an answer hears of the end."""
+        self._child.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(timeout=_GRACE)
+
     def end(self) -> int | None:
-        """Ends it, and gives its exit code; None where the system cannot end it now."""
+        """Ends it, closes the connection, and gives its exit code; None where the system cannot end it now."""
         try:
             self._child.wait(timeout=0.2)  # dying by itself: its own code tells why
         except subprocess.TimeoutExpired:

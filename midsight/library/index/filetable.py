@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from midsight.errors import InputError, OutputError
+from midsight.library.stores.base import could_not_write
 
 Result = Literal["indexed", "partial", "failed"]
 _WAIT = 30.0  # seconds, for another process that is writing
@@ -94,10 +95,10 @@ class FileTable:
         Raises:
             OutputError: the disk is full.
         """
-        with self._errors(), self._database:
-            self._database.executemany(
-                f"REPLACE INTO files ({_COLUMNS}) VALUES ({', '.join('?' * 11)})", map(_row, records)
-            )
+        rows = [_row(record) for record in records]
+        size = sum(len(str(value)) for row in rows for value in row)
+        with self._errors(size), self._database:
+            self._database.executemany(f"REPLACE INTO files ({_COLUMNS}) VALUES ({', '.join('?' * 11)})", rows)
 
     def remove(self, names: Sequence[str]) -> None:
         """Forgets files."""
@@ -139,11 +140,14 @@ class FileTable:
         return None if found is None else _record(found)
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _errors(self, size: int = 0) -> Iterator[None]:
+        """`size`: bytes that are about to be written."""
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise OutputError(f"{self.path}: cannot be written or read ({error}). What was there is intact.") from error
+            if size:
+                raise could_not_write(os.fspath(self.path), size, error) from error
+            raise OutputError(f"{self.path}: cannot be read or written ({error}). What was there is intact.") from error
         except sqlite3.DatabaseError as error:
             raise InputError(
                 f"{self.path}: is damaged ({error}). Delete the index's folder and make it anew."

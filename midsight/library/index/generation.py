@@ -47,10 +47,9 @@ class Generation:
     table: FileTable
     earlier_tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def complete(self, *, changed: bool) -> None:
+    def complete(self) -> None:
         """The run has come to its end: compacts, and makes this generation the one that is asked."""
-        if changed:
-            self.store.optimize()
+        self.store.optimize()  # also where nothing has changed: an earlier run may have been stopped before it
         if self.name != self.manifest.generation:
             self.manifest = Manifest(self.manifest.folder, self.manifest.root, self.name)
             self.manifest.save()
@@ -82,7 +81,8 @@ def open_for_writing(
         wanted = About.of(model, settings or now.settings, load or now, now.store if store is None else store)
         name = _choose(manifest, now, wanted, reembed)
         for other in generations(index):
-            if other not in (name, manifest.generation):
+            # one that is being built by an unfinished re-embedding stays, unless another one takes its place
+            if other < manifest.generation or (other not in (name, manifest.generation) and reembed):
                 drop(index / other)
         about = read_about(index / name)
         table = FileTable(index / name / FILES, create=True)

@@ -179,7 +179,7 @@ class Indexer:
             for _ in self._writer.commit():  # whole files only
                 pass
             raise
-        self._generation.complete(changed=bool(self.plan.todo or self.plan.gone or self.plan.strays))
+        self._generation.complete()
 
     @property
     def recall(self) -> float | None:
@@ -234,7 +234,7 @@ class Indexer:
 
         workers = workers_for(self._model.device)
         ahead = max(self._embedder.batch_size, workers) + _AHEAD
-        parts = read_ahead(todo, read, workers=workers, inputs_ahead=ahead)
+        parts = read_ahead(todo, read, workers=workers, inputs_ahead=ahead, stopped=self._decoders.close)
         file = _Open()
         for found, part in self._embedder.embedded(parts):
             if isinstance(part, Start):

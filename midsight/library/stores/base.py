@@ -245,9 +245,11 @@ def could_not_write(address: str, size: int, error: Exception) -> OutputError:
     Args:
         size: bytes that were to be written.
     """
-    reason = "no space left on the device" if "os error 28" in str(error) else str(error).splitlines()[0][:300]
+    full = "os error 28" in str(error) or "disk is full" in str(error)
+    reason = "no space left on the device" if full else str(error).splitlines()[0][:300]
+    what = f"{size:,} bytes" if size else "it"
     return OutputError(
-        f"{address}: {size:,} bytes could not be written ({reason}). What was there before is intact; make room and "
+        f"{address}: {what} could not be written ({reason}). What was there before is intact; make room and "
         "run the same command again."
     )
 
@@ -260,6 +262,7 @@ def pyarrow() -> Any:
     """
     try:
         import pyarrow
+        import pyarrow.compute
     except ImportError as error:
         raise MissingDependencyError(f"an index needs pyarrow, which is not installed: {INSTALL}") from error
     return pyarrow

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from PIL import Image
 
 import midsight
 from midsight import errors
-from midsight.library.index import FileOutcome, Indexer, Library, Query, Settings
+from midsight.library.index import FileOutcome, Filter, Indexer, Library, Query, Settings
 from midsight.library.index import indexer as indexer_module
+from midsight.library.index.tags import tag_files
 from tests.conftest import save_tiny
 from tests.library.documents.makers import Sheet, write_pdf
 
@@ -209,6 +212,26 @@ def test_a_decoder_that_hangs_or_dies_costs_one_file(tiny_model: midsight.Percep
     assert index(tiny_model, photos) == [], "what is known to hang is not tried again"
 
 
+def test_a_stop_does_not_wait_for_a_decoder_that_hangs(tiny_model: midsight.Perception, photos: Path) -> None:
+    (photos / "1a.jpg").write_bytes(b"HANG")
+    heard = []
+
+    def interrupt(*_: object) -> None:
+        heard.append(time.monotonic())
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)  # as Ctrl-C, while the decoder starts or hangs
+    try:
+        with Indexer(tiny_model, photos, decoder=(sys.executable, "-c", ODD_DECODER)) as indexer:
+            signal.setitimer(signal.ITIMER_REAL, 4.0)
+            with pytest.raises(KeyboardInterrupt):
+                list(indexer.run())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - heard[0] < 3
+
+
 def test_odd_things_in_a_folder(tiny_model: midsight.Perception, photos: Path) -> None:
     os.mkfifo(photos / "pipe.jpg")
     os.symlink("nowhere", photos / "dangling.jpg")
@@ -303,12 +326,19 @@ def test_an_interrupted_reembedding_goes_on(
         outcomes = indexer.run()
         first = [next(outcomes).path.name for _ in range(2)]
         outcomes.close()
+    assert index(tiny_model, photos) == [], "what is usual goes on meanwhile, and takes nothing away"
     done = [name for name, _, _ in index(tiny_model, photos, reembed=True, settings=Settings(frames=3))]
     assert len(done) < 6
     assert not set(first) & set(done)
     with Library(photos) as library:
         assert library.about.settings.frames == 3
         assert library.count() == 6
+    with Indexer(tiny_model, photos, decoder=None, reembed=True, settings=Settings(frames=5)):
+        pass
+    with Indexer(tiny_model, photos, decoder=None, reembed=True, settings=Settings(frames=6)):
+        assert sorted(p.name for p in (photos / ".midsight").glob("g*")) == ["g0002", "g0004"], (
+            "another takes its place"
+        )
 
 
 def test_other_settings_are_not_mixed(tiny_model: midsight.Perception, photos: Path) -> None:
@@ -350,6 +380,35 @@ def test_a_newer_version_is_refused(tiny_model: midsight.Perception, photos: Pat
     manifest.write_text("{")
     with pytest.raises(errors.InputError, match="cannot be read"):
         Library(photos)
+
+
+def test_tags_stay_with_their_files(tiny_model: midsight.Perception, photos: Path) -> None:
+    index(tiny_model, photos)
+    with Library(photos) as library:
+        assert tag_files(library, "sea", Filter(paths=("sub/*",))) == 3
+        assert tag_files(library, "sea", Filter(paths=("sub/1.png", "0.png"))) == 1, "one has it already"
+        assert tag_files(library, "sea", Filter(paths=("sub/5.png",)), remove=True) == 1
+        with pytest.raises(errors.InputError, match="an empty tag"):
+            tag_files(library, " ")
+        with (
+            Indexer(tiny_model, photos, decoder=None),
+            pytest.raises(errors.OutputError, match="is writing this index"),
+        ):
+            tag_files(library, "sea")
+
+    def tagged() -> set[str]:
+        with Library(photos) as library:
+            assert library.count() == 6
+            return {hit.path for hit in library.search(Query(texts=("a",), where=Filter(tags=("sea",))), current)}
+
+    current = tiny_model
+    assert tagged() == {"0.png", "sub/1.png", "sub/3.png"}
+    draw(photos / "0.png", seed=77)
+    os.rename(photos / "sub" / "1.png", photos / "one.png")
+    index(tiny_model, photos)
+    assert tagged() == {"0.png", "one.png", "sub/3.png"}
+    index(tiny_model, photos, reembed=True, settings=Settings(frames=2))
+    assert tagged() == {"0.png", "one.png", "sub/3.png"}
 
 
 def test_memory_that_runs_out_halves_the_batch(
