@@ -76,7 +76,7 @@ format: .venv/.dev
 
 .venv/.core: $(CONTENTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e '.[heif,search]'
+	$(PIP) -e '.[heif,search,serve]'
 	touch $@
 
 .venv/.dev: $(CONTENTS)

@@ -26,6 +26,7 @@ QUESTIONS = (
     "plm",
     "quantised",
     "busy",
+    "serve",
     "gpu",
 )
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.serve_faults [overload | uploads | addresses | memory ...]`: what a server must stand.
+"""What a server must stand: `python -m benchmarks.serve_faults [overload | uploads | addresses | memory | contract]`.
 
 Each prints its figures and what they had to be; the exit code is 1 where one of them is not.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable  # noqa: E402
 
 import numpy as np  # noqa: E402
 
-from benchmarks import hostile, media  # noqa: E402
+from benchmarks import hostile, media, serve_contract  # noqa: E402
 from benchmarks.serving import (  # noqa: E402
     Client,
     Reply,
@@ -31,6 +31,7 @@ CLIENTS, TIMES_CAPACITY, SECONDS, DEADLINE = 200, 4, 60.0, 5.0
 PICTURES = 16
 EMBEDDINGS = "/v1/embeddings"
 REQUESTS, WARM_UP = 20_000, 2_000
+CASES = 2_000
 failed: list[str] = []
 
 
@@ -208,8 +209,18 @@ async def _memory(server: Running) -> None:
     check("slope of the memory", slope, 1000, "bytes a request")
 
 
+def contract() -> None:
+    """What the API says of itself, against made requests (schemathesis)."""
+    with midsight_server() as server:
+        done = serve_contract.run(f"http://{server.host}:{server.port}", CASES)
+    print("  " + "\n  ".join(done.summary))
+    check("failures", done.failures, 0)
+    check("cases that are missing", max(0, CASES - done.cases), 0)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     "overload": overload, "uploads": uploads, "addresses": addresses, "memory": memory,
+    "contract": contract,
 }  # fmt: skip
 
 

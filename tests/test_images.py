@@ -159,6 +159,16 @@ def test_transparency_survives_files(kind: str) -> None:
     assert difference(pixels[:, :3], np.full((8, 3, 3), RED)) < 3
 
 
+def test_every_colour_and_alpha_is_mixed_and_rounded() -> None:
+    """All 65,536 pairs, in a picture of more rows than are mixed at a time."""
+    alpha, colour = np.divmod(np.arange(256 * 256), 256)
+    rgba = np.stack([colour, colour[::-1], 255 - colour, alpha], axis=-1).astype(np.uint8).reshape(256, 256, 4)
+    rgba = np.concatenate([rgba, rgba[::-1]])
+    weight = rgba[..., 3:].astype(np.float64) / 255
+    expected = np.rint(rgba[..., :3] * weight + 255 * (1 - weight))  # never half-way between two numbers
+    np.testing.assert_array_equal(load_image(rgba), expected)
+
+
 def test_half_transparent_is_mixed_with_white() -> None:
     rgba = np.array([[[0, 100, 200, 128]]], np.uint8)
     np.testing.assert_array_equal(load_image(Image.fromarray(rgba)), [[[127, 177, 227]]])

@@ -81,3 +81,17 @@ def test_kept_memory_is_not_faulted_in_again() -> None:
         for word in ("keep", "leave")
     ]
     assert faults[0] < faults[1] / 4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is asked")
+def test_kept_memory_can_be_given_back() -> None:
+    code = (
+        "import numpy as np; from midsight.threads import keep_freed_memory, trim\n"
+        "def held(): return int(open('/proc/self/statm').read().split()[1]) * 4096\n"
+        "keep_freed_memory(); blocks = [np.ones(1 << 18) for _ in range(64)]; full = held(); del blocks\n"
+        "kept = held(); given = trim(); print(full - kept, kept - held(), given)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    at_once, later, given = done.stdout.split()
+    assert int(at_once) < 16 << 20
+    assert (int(later) > 100 << 20, given) == (True, "True")

@@ -56,6 +56,7 @@ def demo(
     if model is None:
         show.note(_what_it_is())
     show.note(f"The page with pictures, similarities and feature maps: {target}")
+    show.note("Search them by words and pictures in a browser: midsight serve --demo")
 
 
 def _cards(model: "Perception", files: list[Path]) -> list["Card"]:

@@ -1,13 +1,22 @@
 """`midsight serve`: answers over HTTP."""
 
+import contextlib
 import ipaddress
 import logging
+import signal
 import sys
-from typing import Annotated
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from midsight.cli import options, show
+from midsight.errors import InputError
+
+if TYPE_CHECKING:
+    from midsight.serve.services import Wanted
 
 BACKLOG = 2048  # connections that may wait to be taken
 
@@ -30,6 +39,27 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            "--index",
+            help="Indexed folder, or its index: search it, with a page at /. The model is then the index's own.",
+            show_default=False,
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy", help="Moderation policy: verdicts on what is sent, review of the index.", show_default=False
+        ),
+    ] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option(
+            "--decisions", help="JSONL file of review. Default: decisions.jsonl in the index.", show_default=False
+        ),
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Search the shipped pictures and clip.")] = False,
     host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 is all.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 8000,
     api_key: Annotated[
@@ -62,7 +92,7 @@ def serve(
         int | None,
         typer.Option(
             "--queue",
-            min=0,
+            min=1,
             help="Requests that may wait; more are told to come later. Default: 128, of questions 8.",
             show_default=False,
         ),
@@ -113,7 +143,11 @@ def serve(
     line of JSON each, without contents. SIGTERM and Ctrl-C finish what is being answered. With --plm, questions about
     pictures and texts are answered, too.
 
+    With --index, what is in a folder is searched, over HTTP and on a page.
+
     Example: midsight serve PE-Core-L14-336 --port 8000
+
+    Example: midsight serve --index photos
     """
     from midsight.serve import create_app, find_keys
     from midsight.serve.metrics import Metrics
@@ -132,10 +166,16 @@ def serve(
     wanted = Wanted(
         model, plm, revision, device, dtype, threads, batch_size, tuple(allow_host or ()), unload_after,
         limits={name: value for name, value in given.items() if value is not None},
+        index=index, policy=policy, decisions=decisions,
     )  # fmt: skip
+    if decisions is not None and (policy is None or (index is None and not demo)):
+        raise InputError("--decisions keeps what is said in review, which needs --index and --policy")
     keys, metrics = find_keys(api_key or ()), Metrics()
-    with bind(host, port) as socket:
-        with show.status(f"loading {model or 'the embedded model'}"):
+    with contextlib.ExitStack() as stack:
+        socket = stack.enter_context(bind(host, port))
+        if demo:
+            wanted = replace(wanted, index=_demo(stack, wanted))
+        with show.status(f"loading {model or 'the model'}"):
             services = open_services(wanted, metrics)
         app = create_app(services, keys, metrics)
         _start_log()
@@ -143,9 +183,28 @@ def serve(
         at = f"[{host}]" if ":" in host else host
         names = " and ".join(name for service in services for name in service.names)
         show.note(f"serving {names} at http://{at}:{socket.getsockname()[1]}/v1")
+        if wanted.index is not None:
+            show.note(f"search it in a browser: http://{at}:{socket.getsockname()[1]}/")
         if not keys and not _is_local(host):
             show.warn("no API key: everyone who reaches this address can ask; set MIDSIGHT_API_KEYS")
         server(app, grace).run(sockets=[socket])
+
+
+def _demo(stack: contextlib.ExitStack, wanted: "Wanted") -> Path:
+    """An index of the shipped media, gone at the end."""
+    from midsight.cli.demo import ASSETS
+    from midsight.library.index import Indexer
+
+    if wanted.index is not None:
+        raise InputError("--demo has an index of its own; leave out --index")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # or the folder would stay
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="midsight-demo-"))) / "index"
+    with show.status("indexing the shipped pictures"):
+        model = options.open_model(wanted.model, wanted.device, wanted.dtype, threads=wanted.threads)
+        with Indexer(model, ASSETS, folder, decoder=None) as indexer:
+            for _ in indexer.run():
+                pass
+    return folder
 
 
 def _start_log() -> None:

@@ -22,8 +22,9 @@ from midsight.serve.conversation import Prompt, read_prompt
 from midsight.serve.errors import ApiError
 from midsight.serve.limits import ServeLimits, read_json_body
 from midsight.serve.log import GONE, NOTES, note
+from midsight.serve.openapi import described
 from midsight.serve.pages import Pages
-from midsight.serve.schema import ChatRequest, read_request
+from midsight.serve.schema import ChatCompletion, ChatRequest, read_request
 from midsight.serve.worker import Gone, Job, Worker, left_at_error, watched
 from midsight.threads import settle
 
@@ -70,7 +71,14 @@ class ChatService:
     def router(self) -> APIRouter:
         """The endpoint."""
         router = APIRouter()
-        router.add_api_route(PATH, self.complete, methods=["POST"], response_model=None)
+        example = {
+            "model": self.names[0],
+            "messages": [{"role": "user", "content": "What is a cat?"}],
+            "max_tokens": 20,
+        }
+        about = described(ChatRequest, ChatCompletion, self.names, {"question": example}, form=False)
+        about["responses"][200]["content"] = {"text/event-stream": {}}  # with "stream": true
+        router.add_api_route(PATH, self.complete, methods=["POST"], **about)
         return router
 
     async def complete(self, request: Request) -> Response:

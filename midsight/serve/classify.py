@@ -17,6 +17,7 @@ from midsight.serve.errors import ApiError
 from midsight.serve.forms import read_request
 from midsight.serve.inputs import Entries, Text, read_entries
 from midsight.serve.openapi import EXAMPLE_PICTURE, described
+from midsight.serve.schema import OrOne
 from midsight.tasks.zero_shot import check_labels, rank, resolve_templates
 
 PATH = "/v1/classify"
@@ -34,7 +35,7 @@ class ClassifyRequest(BaseModel):
     model: str
     input: Entries = []
     labels: list[str] = Field(min_length=1, description="Each once.")
-    templates: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+    templates: Annotated[list[str], BeforeValidator(_as_list), OrOne()] = Field(
         [], description="One name (imagenet1k, kinetics, photo, plain), or prompts with {c}. None: the label itself."
     )
     top_k: int | None = Field(None, ge=1, description="How many labels to return; all by default.")

@@ -1,5 +1,6 @@
 """Files of requests to pixels, in a few threads, within limits that are looked at before anything is decoded."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from midsight import video
 from midsight.configs import PreprocessConfig
-from midsight.errors import MidsightError
+from midsight.errors import InputError, MidsightError
 from midsight.serve.errors import ApiError
 from midsight.serve.inputs import File
 from midsight.serve.limits import EncoderLimits
@@ -33,13 +34,13 @@ class Decoder:
         self._transform: ImageTransform = from_config(preprocess, limits=limits.images)
 
     def pixels(self, file: File, num_frames: int) -> Tensor:
-        """A picture as uint8 (3, S, S), a video as (T, 3, S, S).
+        """uint8 (T, 3, S, S); a picture is one frame.
 
         Raises:
             ApiError: 400, cut, broken, or beyond a limit.
         """
         try:
-            return self._video(file, num_frames) if file.is_video else self._transform.pixels(file.data)
+            return self._video(file, num_frames) if file.is_video else self._transform.pixels(file.data)[None]
         except (MidsightError, MediaWarning) as error:
             raise _unreadable(file, str(error)) from None
         except MemoryError:
@@ -50,8 +51,25 @@ class Decoder:
         info = video.probe(file.data, limits=limits)
         if info.short_read:
             raise _unreadable(file, "cut or broken: a part of it is missing")
-        clip = video.sample_frames(file.data, num_frames, limits=limits)
-        return torch.stack([self._transform.pixels(frame) for frame in clip.frames])
+        start, end = file.stretch or (None, None)
+        try:
+            frames = video.sample_frames(file.data, num_frames, start=start, end=end, limits=limits).frames
+        except InputError:  # nothing new is shown in the stretch: the frame before still stands
+            frames = video.sample_frames(file.data, 2, end=end, limits=limits).frames[-1:].repeat(num_frames, axis=0)
+        return torch.stack([self._transform.pixels(frame) for frame in frames])
+
+    def stretches(self, file: File, seconds: float) -> list[tuple[float, float]]:
+        """A video's parts of so many seconds, the last one shorter.
+
+        Raises:
+            ApiError: as `pixels`.
+        """
+        try:
+            end = video.probe(file.data, limits=self._limits.videos(1)).duration
+        except (MidsightError, MediaWarning) as error:
+            raise _unreadable(file, str(error)) from None
+        count = max(1, math.ceil(end / seconds - 1e-6))
+        return [(number * seconds, min((number + 1) * seconds, end)) for number in range(count)]
 
 
 def _unreadable(file: File, reason: str) -> ApiError:

@@ -9,6 +9,7 @@ one queue and one set of limits.
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from starlette.responses import Response
 from midsight.api.media import workers_for
 from midsight.api.perception import BATCH_SIZE, BATCH_SIZE_ELSEWHERE, Perception
 from midsight.configs import PreprocessConfig
+from midsight.errors import MidsightError
 from midsight.serve.batching import Batcher, Kind, Piece, free_memory
 from midsight.serve.decoding import Decoder, pool
 from midsight.serve.errors import ApiError
@@ -201,6 +203,15 @@ class Encoder:
                 rows[index] = row
         return [rows[index] for index in range(len(items))]
 
+    async def stretches(self, file: File, seconds: float) -> list[tuple[float, float]]:
+        """A video's parts, each for a `File` of its own.
+
+        Raises:
+            ApiError: it cannot be read.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoding, self._decoder.stretches, file, seconds)
+
     # In other threads
 
     def _texts(self, ask: Ask, texts: Sequence[tuple[int, Text]], templates: Templates, truncate: bool) -> None:
@@ -234,8 +245,7 @@ class Encoder:
         with _errors_to(job):
             if not job.over():
                 pixels = self._decoder.pixels(file, num_frames)
-                cost = len(pixels) if pixels.ndim == 4 else 1
-                self._batcher.submit(job, Kind("image"), [Piece(index, pixels, cost)])
+                self._batcher.submit(job, Kind("image"), [Piece(index, pixels, len(pixels))])
 
     def _work(self, kind: Kind, values: list[Any], size: int) -> Sequence[Row | Exception]:
         """One batch, in the model's thread."""
@@ -246,8 +256,8 @@ class Encoder:
         if kind.name == "text":
             rows = self._model.embed_texts(values, kind.detail)  # type: ignore[arg-type]
             return list(rows)
-        outcomes = self._model.iter_embed(values, batch_size=size)
-        return [outcome.error or outcome.unwrap() for outcome in outcomes]
+        found = self._model.embed_frames(values, batch_size=size)
+        return [MidsightError("the encoder gives no finite embedding") if row is None else row for row in found]
 
     def _loaded(self) -> Perception:
         """The model, ready: what is done on first use is done now."""
@@ -262,7 +272,11 @@ class Encoder:
     def _unload(self) -> None:
         LOGGER.warning("the model leaves the memory, as nobody asks")
         self._model = None
+        frozen = gc.get_freeze_count() > 0
+        gc.unfreeze()  # the model is in cycles, and was there when `run.server` froze what there was
         free_memory()
+        if frozen:
+            gc.freeze()
         trim()
 
     # Checks

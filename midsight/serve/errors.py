@@ -48,7 +48,8 @@ def answer_http_error(request: Request, error: Exception) -> Response:
     status = int(getattr(error, "status_code", 500))
     said = {404: "there is no such address", 405: f"{request.method} is not possible here"}
     message = said.get(status, str(getattr(error, "detail", "")))
-    return ApiError(status, message, "not_found" if status == 404 else None).response()
+    headers = getattr(error, "headers", None) or {}  # Allow, with 405
+    return ApiError(status, message, "not_found" if status == 404 else None, headers=headers).response()
 
 
 def answer_unexpected(_: Request, __: Exception) -> Response:

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from midsight.serve.errors import ApiError
 from midsight.serve.limits import EncoderLimits
 from midsight.serve.pictures import BRANDS, LONGEST_HEAD, is_picture
-from midsight.serve.schema import ImagePart, Part, TextPart
+from midsight.serve.schema import ImagePart, OrOne, Part, TextPart
 
 DATA_URL = re.compile(r"data:(image|video)/[\w.+-]+(?:;[\w.+-]+=[\w.+-]+)*;base64,", re.IGNORECASE | re.ASCII)
 LOOKS_LIKE_ONE = re.compile(r"data:[\w.+-]+/[\w.+-]+[;,]", re.IGNORECASE | re.ASCII)
@@ -71,7 +71,7 @@ Entry = Annotated[
         custom_error_message="expected a string, or a part of the type text, image_url or video_url",
     ),
 ]
-Entries = Annotated[list[Entry], BeforeValidator(_as_list)]
+Entries = Annotated[list[Entry], BeforeValidator(_as_list), OrOne()]
 Place = str  # in the request, as input.3
 
 
@@ -89,6 +89,7 @@ class File:
 
     data: bytes
     place: Place
+    stretch: tuple[float, float] | None = None  # seconds of a video that count; all of it by default
 
     @property
     def is_video(self) -> bool:
@@ -107,16 +108,18 @@ class Address:
 Item = Text | File | Address
 
 
-def read_entries(entries: Sequence[Entry], uploads: Sequence[bytes], limits: EncoderLimits) -> list[Item]:
-    """The inputs of a request: its entries, then its uploaded files.
+def read_entries(
+    entries: Sequence[Entry], uploads: Sequence[bytes], limits: EncoderLimits, field: str = "input"
+) -> list[Item]:
+    """The inputs of a request: its entries, then its uploaded files; `field` is where the entries stand in it.
 
     Raises:
         ApiError: 400, none or too many, an empty text, something that is no picture, video or text.
     """
     count = len(entries) + len(uploads)
     if not 1 <= count <= limits.max_inputs:
-        raise ApiError(400, f"input: {count} entries, expected 1 to {limits.max_inputs}", "invalid_value", "input")
-    items = [_item(entry, f"input.{index}", limits) for index, entry in enumerate(entries)]
+        raise ApiError(400, f"{field}: {count} entries, expected 1 to {limits.max_inputs}", "invalid_value", field)
+    items = [_item(entry, f"{field}.{index}", limits) for index, entry in enumerate(entries)]
     return [*items, *(checked_file(data, f"file.{index}", limits) for index, data in enumerate(uploads))]
 
 

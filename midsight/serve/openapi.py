@@ -7,10 +7,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 FORM = "multipart/form-data"
-SINGLE = {"input", "templates"}  # lists of which a single entry may stand alone
 EXAMPLE_PICTURE = (  # 2 x 2 pixels
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFUlEQVR4nGP4z8DAwPCfAYgZGP4DAB7oA/1mx9NkAAAA"
-    "AElFTkSuQmCC"
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGM8ISfHwMDAxMDA4PNtFQ"
+    "AQfgL05Zay7QAAAABJRU5ErkJggg=="
 )
 REFUSALS = {
     400: "Something in the request cannot be; `param` names it.",
@@ -56,7 +55,8 @@ def described(
         form: whether it takes forms with files, too.
     """
     schema = whole_schema(request)
-    schema["properties"]["model"]["enum"] = list(names)
+    optional = "model" not in schema.get("required", ())
+    schema["properties"]["model"] = {**about_model(schema), "enum": [*names, *([None] if optional else [])]}
     content: dict[str, Any] = {
         "application/json": {
             "schema": _json_schema(schema),
@@ -73,6 +73,12 @@ def described(
         "response_model": None,
         "openapi_extra": {"requestBody": {"required": True, "content": content}},
     }
+
+
+def about_model(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of the field `model`, without its type where it may be left out."""
+    found = schema["properties"]["model"]
+    return {key: value for key, value in found.items() if key != "anyOf"}
 
 
 def whole_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -94,13 +100,9 @@ def whole_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _json_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """Where a list of one may be written without the list, both are told."""
+    """In JSON, inputs cannot come as files: there must be some."""
     body = copy.deepcopy(schema)
-    for name in SINGLE & body["properties"].keys():
-        several = body["properties"][name]
-        about = {key: several.pop(key) for key in ("title", "description", "default") if key in several}
-        body["properties"][name] = {**about, "anyOf": [several, several["items"]]}
-    if "input" in body["properties"]:
+    if "input" in body["properties"] and "similar_to" not in body["properties"]:
         body["properties"]["input"].pop("default", None)
         body["required"] = [*body.get("required", []), "input"]
     return body
@@ -110,8 +112,8 @@ def _form_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """Fields of a form: strings in place of parts, and files."""
     form = copy.deepcopy(schema)
     text = {"type": "string", "minLength": 1}
-    if "input" in form["properties"]:
-        form["properties"]["input"] = {"type": "array", "items": text, "description": "Texts or data: URLs."}
+    for name in {"input", "without"} & form["properties"].keys():
+        form["properties"][name] = {"type": "array", "items": text, "description": "Texts or data: URLs."}
     files = {"type": "string", "format": "binary"}
     form["properties"]["file"] = {"type": "array", "items": files, "description": "Pictures and videos."}
     return form

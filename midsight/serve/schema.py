@@ -4,10 +4,11 @@ Source: OpenAI's API reference, "Create chat completion".
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationError
 
 from midsight.serve.errors import ApiError
 
@@ -79,10 +80,32 @@ def _as_parts(content: object) -> object:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-Texts = Annotated[list[TextPart], BeforeValidator(_as_parts)]
+@dataclass(frozen=True)
+class OrOne:
+    """In a schema: a list, or one of its entries without the list.
+
+    Attributes:
+        one: what may stand alone; None: an entry.
+    """
+
+    one: Mapping[str, Any] | None = None
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        several = handler(core)
+        return {"anyOf": [several, self.one or several["items"]]}
+
+
+TEXT = OrOne({"type": "string"})
+Texts = Annotated[list[TextPart], BeforeValidator(_as_parts), TEXT]
 AnyParts = Annotated[
     list[Annotated[TextPart | ImagePart, Field(discriminator="type")]],
     BeforeValidator(_as_parts),
+    TEXT,
+]
+Stops = Annotated[
+    list[str],
+    BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop or []),
+    OrOne({"type": ["string", "null"]}),
 ]
 
 
@@ -128,7 +151,7 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: Annotated[list[str], BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop or [])] = []
+    stop: Stops = []
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -189,3 +212,29 @@ def _place(location: tuple[int | str, ...]) -> str | None:
         if not (isinstance(before, int) and part in TAGS)
     ]
     return ".".join(parts) or None
+
+
+class ChatMessage(BaseModel):
+    """What was answered."""
+
+    role: Literal["assistant"]
+    content: str
+
+
+class Choice(BaseModel):
+    """The one answer."""
+
+    index: int
+    message: ChatMessage
+    finish_reason: str
+
+
+class ChatCompletion(BaseModel):
+    """A whole answer."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: dict[str, int]

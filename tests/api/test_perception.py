@@ -11,7 +11,6 @@ from PIL import Image
 
 import midsight
 from midsight import errors
-from midsight.api import perception
 
 RNG = np.random.default_rng(0)
 PICTURES = [RNG.integers(0, 256, (30 + 5 * i, 40, 3), dtype=np.uint8) for i in range(6)]
@@ -130,7 +129,7 @@ def test_texts_are_cached_by_text_and_templates(
     np.testing.assert_array_equal(tiny_model.embed_texts("a cat")[0], first[1], "the cache is not the caller's array")
     tiny_model.embed_texts("a cat", "photo")
     assert encoded[-1] == "a photo of a a cat."
-    monkeypatch.setattr(perception, "TEXTS_KEPT", 2)
+    monkeypatch.setattr(tiny_model, "texts_kept", 2)
     tiny_model.embed_texts(["x", "y", "z"])
     assert [name for name, _ in tiny_model._texts] == ["y", "z"]
 
@@ -222,3 +221,7 @@ def test_a_model_without_text(dense_folder: Path) -> None:
 def test_a_truncated_model_refuses_texts(tiny_folder: Path) -> None:
     with pytest.raises(errors.InputError, match="layer=1"):
         midsight.load(tiny_folder, layer=-2).embed_texts("a")
+
+
+def test_context_and_scale_are_those_of_the_pair(tiny_model: midsight.Perception) -> None:
+    assert (tiny_model.context_length, tiny_model.logit_scale) == (16, pytest.approx(14.2857, rel=1e-3))

@@ -57,7 +57,8 @@ SPECIAL = {  # all blocks that do not run as they stand, by the first line
     ("plm.md", "not run", "from midsight.plm.answer import Ask"),
     ("serve.md", "not run", "midsight serve --plm facebook/Perception-LM-1B"),
     ("serve.md", "not run", "import base64"),
-    ("serve.md", "not run", 'MIDSIGHT_API_KEYS="$(cat keys.txt)" midsight serve --plm my-plm --host 0.0.0.0'),
+    ("serve.md", "not run", 'MIDSIGHT_API_KEYS="$(cat keys.txt)" midsight serve --host 0.0.0.0'),
+    ("serve.md", "not run", "midsight serve PE-Core-L14-336"),
     ("spatial.md", "not run", "midsight data scenes --out scenes --count 2000 --size 448"),
     (
         "spatial.md",

@@ -64,6 +64,16 @@ def test_a_long_text_is_cut_at_its_end_mark_and_said_once() -> None:
         tokenizer("a b c d e f g h i j")
 
 
+def test_words_that_are_remembered_are_short_and_change_nothing() -> None:
+    tokenizer = get_text_tokenizer(32)
+    long = "ab" * 30
+    texts = [f"a {long} cat", f"a dog {long}"]
+    first = tokenizer.encode(texts)
+    assert tokenizer.encode(texts) == first
+    assert {"a", "cat", "dog"} <= tokenizer._words.keys()
+    assert long not in tokenizer._words  # clients could fill the memory with such
+
+
 def test_one_string_is_a_batch_of_one() -> None:
     tokenizer = get_text_tokenizer(32)
     assert torch.equal(tokenizer("a dog"), tokenizer(["a dog"]))

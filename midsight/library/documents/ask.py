@@ -26,6 +26,7 @@ Show = Callable[[str], None]
 _LEAST_LETTERS = 4  # that are text, and not what OCR takes for it in a photograph
 _ROOM = 160  # tokens of a prompt beside text, question and pictures
 TRAINED = "trained"  # of a model's metadata: what it learnt, where midsight taught it
+_SMALL_READS = 400  # tokens of text that a small model is given: it loses its way in more
 _SMALL = 1024  # width of a language model; a narrower one cannot compare numbers
 
 
@@ -214,7 +215,8 @@ class DocumentAsker:
 
     def _budget(self, question: str, used: int) -> int:
         room = self.model.config.context_length - self._count(question) - used - self.config.max_new_tokens - _ROOM
-        return max(0, min(self.config.max_text_tokens, room))
+        most = self.config.max_text_tokens
+        return max(0, min(most, _SMALL_READS if self.style == "checked" else most, room))
 
     def _count(self, text: str) -> int:
         return len(self.answerer.tokenizer.encode(text))

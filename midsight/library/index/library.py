@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,20 @@ Array = npt.NDArray[np.float32]
 _RANKS = 60  # of reciprocal rank fusion: how slowly a hit's part falls with its rank (Cormack et al., 2009)
 _DEEPER = 5  # times `top` that either search gives before they are put together
 _SNIPPET = 200  # letters of a page that a hit shows
+
+
+class Identified(Protocol):
+    """What is known of a model that may not be loaded."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Hash of weights, preprocessing and layer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -125,7 +139,7 @@ class Library:
         self.check(model)
         return model
 
-    def check(self, model: "Perception") -> None:
+    def check(self, model: "Perception | Identified") -> None:
         """Whether embeddings of this model may be compared with those of the index.
 
         Raises:
@@ -156,7 +170,14 @@ class Library:
             if model is None:
                 raise InputError("the question has to be embedded; give the model: library.open_model()")
             self.check(model)
-        vector = query_vector(query, model, [self.embedding(row) for row in query.rows])
+        return self.search_vector(query, query_vector(query, model, [self.embedding(row) for row in query.rows]))
+
+    def search_vector(self, query: Query, vector: Array | None) -> list[Hit]:
+        """As `search`, for a question whose examples are embedded already.
+
+        Args:
+            vector: float32 (D,), of length 1; None where only text is searched.
+        """
         found = [] if vector is None else self._nearest(query, vector)
         texts = self._by_words(query, deep=vector is not None) if query.full_text else []
         if not texts:

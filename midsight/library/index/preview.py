@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 
@@ -13,8 +14,15 @@ SIDE = 256  # pixels of the longer side
 _QUALITY = 80
 
 
-def thumbnail(file: Path, kind: str, start: float | None = None, page: int | None = None, side: int = SIDE) -> bytes:
-    """A JPEG.
+def thumbnail(
+    file: Path,
+    kind: str,
+    start: float | None = None,
+    page: int | None = None,
+    side: int = SIDE,
+    encoding: Literal["JPEG", "WEBP"] = "JPEG",
+) -> bytes:
+    """A small picture's file.
 
     Args:
         file: the file.
@@ -29,7 +37,7 @@ def thumbnail(file: Path, kind: str, start: float | None = None, page: int | Non
     picture = Image.fromarray(_pixels(file, kind, start, page, side))
     picture.thumbnail((side, side), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=_QUALITY)
+    picture.save(buffer, encoding, quality=_QUALITY)
     return buffer.getvalue()
 
 

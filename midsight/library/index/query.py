@@ -94,9 +94,17 @@ def query_vector(query: Query, model: "Perception | None", stored: Sequence[Arra
     if not query.examples:
         return None
     positive = [*_embed(query.texts, query.images, query.videos, model), *stored]
-    negative = _embed(query.without_texts, query.without_images, (), model)
-    weights = [*(query.weights or [1.0] * len(positive)), *[-1.0] * len(negative)]
-    total = np.asarray(weights) @ np.stack([*positive, *negative]).astype(np.float64)  # D
+    return mixed(positive, query.weights, _embed(query.without_texts, query.without_images, (), model))
+
+
+def mixed(positive: Sequence[Array], weights: Sequence[float], negative: Sequence[Array]) -> Array:
+    """Embeddings added with their weights (1 where there are none), negatives taken away; float32 (D,), of length 1.
+
+    Raises:
+        InputError: they cancel each other.
+    """
+    every = [*(weights or [1.0] * len(positive)), *[-1.0] * len(negative)]
+    total = np.asarray(every) @ np.stack([*positive, *negative]).astype(np.float64)  # D
     length = float(np.linalg.norm(total))
     if not length > 1e-6:
         raise InputError("query: its examples and negatives cancel each other; nothing is left to look for")

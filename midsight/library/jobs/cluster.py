@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from midsight.library.jobs.inputs import Part, row_name
 from midsight.library.jobs.stages import Embed, Guarded, Model, decode, guarded
 
 DECODER_MEMORY = 600 << 20  # bytes, with its child. Being unlike the actors' also keeps Ray from fusing the two stages
-FRAMES_AT_ONCE = {"cpu": 32, "gpu": 128}  # that go from a decoder to a model in one piece
+FRAMES_AT_ONCE = {"cpu": 64, "gpu": 128}  # that go from a decoder to a model in one piece
+_REACH = 15.0  # seconds for the first answer of a cluster
 STALLED = 900.0  # seconds without any progress after which a pipeline is given up and the rest started anew
 
 
@@ -80,6 +82,8 @@ def connected(address: str | None = None) -> Iterator[Any]:
     else:
         options |= {"num_cpus": available_cpus(), "include_dashboard": False}
     try:
+        if "address" in options:
+            _reach(options["address"])
         with _silent_stderr():
             ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -88,6 +92,17 @@ def connected(address: str | None = None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Whether anybody listens there: Ray itself would try for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").partition("/")[0].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH).close()
 
 
 @contextmanager

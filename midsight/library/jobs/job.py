@@ -80,11 +80,7 @@ class RayJob:
         kept = self.checkpoint.open(head)
         self.parts = list(parts_of(inputs, self.options.part_inputs, json.dumps(head, sort_keys=True)))
         self._whole: dict[str, Counted | None] = {part.name: None for part in self.parts if part.name in kept}
-
-    @property
-    def done(self) -> int:
-        """Inputs that are finished and kept, those of earlier runs included."""
-        return sum(len(part.inputs) for part in self.parts if part.name in self._whole)
+        self.done = sum(len(part.inputs) for part in self.parts if part.name in kept)
 
     def run(self, ray: Any) -> Iterator[list[Row]]:
         """Embeds what is left; the new rows, as they come in.
@@ -139,6 +135,7 @@ class RayJob:
             for part, block, rows in collector.add(table, parts):
                 if block is not None:
                     self._whole[part.name] = self.checkpoint.keep(part.name, block, self.dim, self._about)
+                    self.done += len(part.inputs)
                 yield rows
         return collector.trouble
 

@@ -32,14 +32,7 @@ class Moderator:
             ConfigError: the policy was calibrated with another model.
             InputError, MediaError: as `Scorer`.
         """
-        known = policy.calibration
-        if known is not None and known.identity != model.identity:
-            raise ConfigError(
-                f"the policy's thresholds were calibrated with {known.model}, and this is {model.name}"
-                f"{' of other weights or preprocessing' if known.model == model.name else ''}: scores of another model "
-                "are other numbers. Run `midsight moderate calibrate` with this model, or remove `calibration` from "
-                "the policy to take the thresholds as they are."
-            )
+        check_calibration(model, policy)
         self.policy, self.model = policy, model
         self._scorer = Scorer(model, policy)
 
@@ -175,6 +168,22 @@ class ModerateJob:
                 file.write(json.dumps(from_record(record).record()).encode() + b"\n")
         self._journal.close()
         self.journal.unlink(missing_ok=True)
+
+
+def check_calibration(model: Perception, policy: Policy) -> None:
+    """Whether the policy's thresholds hold for the model.
+
+    Raises:
+        ConfigError: they were calibrated with another one.
+    """
+    known = policy.calibration
+    if known is not None and known.identity != model.identity:
+        raise ConfigError(
+            f"the policy's thresholds were calibrated with {known.model}, and this is {model.name}"
+            f"{' of other weights or preprocessing' if known.model == model.name else ''}: scores of another model "
+            "are other numbers. Run `midsight moderate calibrate` with this model, or remove `calibration` from "
+            "the policy to take the thresholds as they are."
+        )
 
 
 def partial_file(output: Path) -> Path:

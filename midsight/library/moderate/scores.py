@@ -49,7 +49,7 @@ class _Side:
 
 
 class Scorer:
-    """A policy's texts and examples, embedded once.
+    """A policy's texts and examples, embedded once; the model is not kept.
 
     Attributes:
         names: of the categories, in the order of the scores.
@@ -63,7 +63,7 @@ class Scorer:
             MediaError: an example that cannot be read.
         """
         self.names = policy.names
-        self._model, self._scale = model, 1.0
+        self._scale = 1.0
         neutral = np.empty((0, model.dim), np.float32)
         if any(category.prompts for category in policy.categories):
             if not isinstance(model.model, CLIP) or not model.has_text:
@@ -71,11 +71,11 @@ class Scorer:
                     f"{model.name} does not embed texts; a policy with prompts needs a whole PE-Core model"
                 )
             self._scale = float(model.model.logit_scale.detach().float().exp())
-            neutral = self._texts(policy.neutral, policy)
+            neutral = _texts(model, policy.neutral, policy)
         unrelated = np.empty((0, model.dim), np.float32)
         if any(category.examples for category in policy.categories):
             unrelated = model.embed_images(sorted(_UNRELATED.glob("*.jpg")))
-        self._sides = [self._side(category, policy, neutral, unrelated) for category in policy.categories]
+        self._sides = [_side(model, category, policy, neutral, unrelated) for category in policy.categories]
 
     def scores(self, embeddings: Array) -> Scores:
         """How much pictures or clips are of each category.
@@ -112,26 +112,28 @@ class Scorer:
         found = _sigmoid(_STEEPNESS * ((cosines - side.unrelated) / (1 - side.unrelated) - 0.5))
         return np.concatenate([np.full((len(embeddings), 1), -1.0), found], axis=1)
 
-    def _side(self, category: Category, policy: Policy, neutral: Array, unrelated: Array) -> _Side:
-        prompts, negatives = (self._texts(texts, policy) for texts in (category.prompts, category.negatives))
-        others = np.concatenate([negatives, neutral[_likeness(neutral, prompts) < SAME_MEANING]])
-        if len(prompts) and not len(others):
-            raise ConfigError(
-                f"category {category.name!r}: no negative or neutral text is left that its prompts could stand "
-                "against; give it negatives"
-            )
-        examples = self._model.embed_images(category.examples)
-        return _Side(
-            prompts, others, examples,
-            unrelated=np.median(examples @ unrelated.T, axis=1) if len(examples) else np.empty(0, np.float32),
-            names=(*category.prompts, *(f"example {path.name}" for path in category.examples)),
-        )  # fmt: skip
 
-    def _texts(self, texts: tuple[str, ...], policy: Policy) -> Array:
-        if not texts:
-            return np.empty((0, self._model.dim), np.float32)
-        templates = policy.templates if isinstance(policy.templates, str) else list(policy.templates)
-        return self._model.embed_texts(texts, templates)
+def _side(model: Perception, category: Category, policy: Policy, neutral: Array, unrelated: Array) -> _Side:
+    prompts, negatives = (_texts(model, texts, policy) for texts in (category.prompts, category.negatives))
+    others = np.concatenate([negatives, neutral[_likeness(neutral, prompts) < SAME_MEANING]])
+    if len(prompts) and not len(others):
+        raise ConfigError(
+            f"category {category.name!r}: no negative or neutral text is left that its prompts could stand "
+            "against; give it negatives"
+        )
+    examples = model.embed_images(category.examples)
+    return _Side(
+        prompts, others, examples,
+        unrelated=np.median(examples @ unrelated.T, axis=1) if len(examples) else np.empty(0, np.float32),
+        names=(*category.prompts, *(f"example {path.name}" for path in category.examples)),
+    )  # fmt: skip
+
+
+def _texts(model: Perception, texts: tuple[str, ...], policy: Policy) -> Array:
+    if not texts:
+        return np.empty((0, model.dim), np.float32)
+    templates = policy.templates if isinstance(policy.templates, str) else list(policy.templates)
+    return model.embed_texts(texts, templates)
 
 
 def _likeness(neutral: Array, prompts: Array) -> Array:
