@@ -104,6 +104,8 @@ class SearchService:
         name = self._encoder.about.name
         examples = {"mixture": {"input": ["a rocket at night"], "without": ["a cat"], "kinds": ["image"], "top": 5}}
         described_as = described(SearchRequest, SearchResponse, [name], examples)
+        schema = described_as["openapi_extra"]["requestBody"]["content"]["application/json"]["schema"]
+        schema["required"].remove("input")  # hits can be all that is asked by
         router.add_api_route(PATH, self.create, methods=["POST"], **described_as)
         return router
 
