@@ -160,10 +160,10 @@ def test_a_model_that_does_not_come_back_is_told(tiny_folder: Path, caplog: pyte
             return model
         raise midsight.errors.CheckpointError("model.safetensors: no such file")
 
-    app = create_app([EmbeddingService(Encoder(load, unload_after=0.1))])
-    with server.serving_app(app) as address:
-        body = {"model": "tiny", "input": "a"}
-        server.until(lambda: post(address, body, path="/v1/embeddings")[0] == 500)
+    encoder = Encoder(load, unload_after=0.1)
+    with server.serving_app(create_app([EmbeddingService(encoder)])) as address:
+        server.until(lambda: not encoder.loaded)
+        assert post(address, {"model": "tiny", "input": "a"}, path="/v1/embeddings")[0] == 500
         assert "no such file" in caplog.text
 
 

@@ -337,8 +337,8 @@ def test_words_of_the_server_are_shown(page: Page) -> None:
     page.one("#words").send_keys("word " * 70 + "\n")
     page.status("tokens")
     assert "bad" in page.one("#status").get_attribute("class")
-    told = [entry["message"] for entry in page.browser.get_log("browser")]
-    assert ["400" in message for message in told] == [True]  # of Chromium itself
+    told = page.until(lambda: page.browser.get_log("browser"))  # by Chromium itself
+    assert ["400" in entry["message"] for entry in told] == [True]
 
 
 def test_a_hundred_thousand_items_scroll(
