@@ -71,7 +71,7 @@ def test_outcome() -> None:
 
 def test_bugs_are_not_taken_for_broken_files() -> None:
     class Broken(Reader):
-        def _read(self, numbered: tuple[int, object]) -> Iterator[object]:  # type: ignore[override]
+        def read(self, numbered: tuple[int, object]) -> Iterator[object]:  # type: ignore[override]
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -80,7 +80,7 @@ def test_bugs_are_not_taken_for_broken_files() -> None:
 
 def test_a_lack_of_memory_is_a_failure_of_one_input() -> None:
     class Hungry(Reader):
-        def _read(self, numbered: tuple[int, object]) -> Iterator[object]:  # type: ignore[override]
+        def read(self, numbered: tuple[int, object]) -> Iterator[object]:  # type: ignore[override]
             raise MemoryError
 
     (batch,) = Hungry(TRANSFORM).batches(["huge.jpg"], 4)

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import signal
 import socket
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -81,6 +83,7 @@ def connected(address: str | None = None) -> Iterator[Any]:
         options["address"] = known
     else:
         options |= {"num_cpus": available_cpus(), "include_dashboard": False}
+    handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place and leaves it there
     try:
         if "address" in options:
             _reach(options["address"])
@@ -92,6 +95,8 @@ def connected(address: str | None = None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _reach(address: str) -> None:

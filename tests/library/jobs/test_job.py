@@ -39,7 +39,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AW
 @pytest.fixture(scope="module")
 def ray() -> Iterator[Any]:
     """Two CPUs, a GPU that is none, and a small object store."""
-    found = cluster.import_ray()
+    found, handler = cluster.import_ray(), signal.getsignal(signal.SIGTERM)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)  # the workers have them from here
@@ -53,6 +53,7 @@ def ray() -> Iterator[Any]:
             yield found
         finally:
             found.shutdown()
+            signal.signal(signal.SIGTERM, handler)  # Ray leaves its own in place, which other tests would meet
 
 
 @pytest.fixture(scope="module")
