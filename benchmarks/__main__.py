@@ -18,6 +18,7 @@ QUESTIONS = (
     "jpeg",
     "tokenizer",
     "folder",
+    "search",
     "ray_jobs",
     "startup",
     "video",
