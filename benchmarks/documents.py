@@ -187,14 +187,15 @@ def measure_manuals(work: Path) -> str:
     rows = ["| Way | ANLS | holds the answer | seconds |", "|---|---|---|---|"]
     models = (("SmolLM2 alone, spans of the page", open_smollm2()), ("midsight ask", open_default()[0]))
     for name, model in models:
-        asker, scores, held = DocumentAsker(model, Reader(), AskConfig(max_new_tokens=40)), [], 0
-        start = time.perf_counter()
-        for row in asked:
-            found = asker.ask([str(_manual(row["manual"], work))], row["question"], [int(row["page"])]).answer
-            accepted = row["answers"].split("|")
-            scores.append(anls(found.strip().rstrip("."), accepted))
-            held += any(text.lower() in found.lower() for text in accepted)
-            print(f"{name}: {row['question']} -> {found!r} ({accepted[0]})", file=sys.stderr)
+        scores, held, start = [], 0, time.perf_counter()
+        with Reader() as reader:
+            asker = DocumentAsker(model, reader, AskConfig(max_new_tokens=40))
+            for row in asked:
+                found = asker.ask([str(_manual(row["manual"], work))], row["question"], [int(row["page"])]).answer
+                accepted = row["answers"].split("|")
+                scores.append(anls(found.strip().rstrip("."), accepted))
+                held += any(text.lower() in found.lower() for text in accepted)
+                print(f"{name}: {row['question']} -> {found!r} ({accepted[0]})", file=sys.stderr)
         seconds = (time.perf_counter() - start) / len(asked)
         rows.append(f"| {name} | {sum(scores) / len(scores):.3f} | {held} of {len(asked)} | {seconds:.1f} |")
     return "\n".join(rows)
