@@ -3,6 +3,7 @@
 `python -m benchmarks.documents answers FOLDER`: a build of `midsight data build documents`, its test_unseen part.
 `python -m benchmarks.documents pages WORK`: two manuals out of Debian packages, downloaded below WORK.
 `python -m benchmarks.documents manuals WORK`: answers about pages of these manuals.
+`python -m benchmarks.documents photographs WORK`: pictures without text; WORK as of `midsight.train.embedded`.
 
 Each prints a table; `--write` puts it into `docs/ask.md`.
 """
@@ -232,14 +233,18 @@ def write(name: str, table: str) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("answers", "manuals", "pages"))
+    parser.add_argument("what", choices=("answers", "manuals", "pages", "photographs"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--part", default="test_unseen")
-    parser.add_argument("--questions", type=int, default=60)
+    parser.add_argument("--questions", type=int, default=60, help="or pictures, for language models")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     if given.what == "pages":
         table = measure_pages(given.folder)
+    elif given.what == "photographs":
+        from benchmarks.photographs import measure
+
+        table = measure(given.folder, given.questions)
     elif given.what == "manuals":
         table = measure_manuals(given.folder)
     else:

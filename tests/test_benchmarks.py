@@ -32,6 +32,7 @@ HELPERS = {
     "media",
     "moderation",
     "names",
+    "photographs",
     "plm_case",
     "plm_folders",
     "report",

@@ -69,9 +69,12 @@ def ask(
     """An answer to a question about a document, with its page and its place.
 
     Of many pages, those that are about the question are found first. Pages count from 1; boxes are pixels of the page
-    as drawn, 144 to the inch, or of the picture.
+    as drawn, 144 to the inch, or of the picture. Without --plm, pictures and videos are named, not understood: ask
+    "What is this?", "Is there a dog?" or "Is it a cat or a dog?".
 
     Example: midsight ask invoice.pdf "What is the total?" --draw where.png
+
+    Example: midsight ask photo.jpg "Is there a dog?"
 
     Example: midsight ask --batch questions.jsonl -o answers.jsonl
     """
@@ -165,7 +168,7 @@ def _open(plm: str | None, revision: str | None, device: str) -> "PLM":
 
 
 def _looks() -> Any:
-    """Pictures and texts in one space, for pages without text."""
+    """Pictures and texts in one space, for pages without text and for what pictures show."""
     import midsight
 
     return midsight.load()
@@ -203,6 +206,8 @@ def _one(
 
 
 def _say_where(reply: "Reply") -> None:
+    if reply.names:
+        show.note("likely by its looks: " + ", ".join(f"{name.label} {name.score:.1%}" for name in reply.names))
     if reply.pages:
         show.note(f"{reply.pages[0].id} ({reply.seconds:.1f} s)")
 

@@ -48,7 +48,7 @@ def test_an_answer_on_stdout_and_its_page_on_stderr(invoice: Path) -> None:
 
 def test_json(invoice: Path) -> None:
     row = json.loads(run(invoice, "What is the total?", "--json").stdout)
-    assert list(row) == ["answer", "pages", "boxes", "seconds"]
+    assert list(row) == ["answer", "pages", "boxes", "names", "seconds"]
     assert (row["answer"], row["pages"][0]["page"], len(row["boxes"])) == ("$99.90", 2, 1)
 
 

@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from midsight.errors import ConfigError, InputError, MediaError
 from midsight.library.documents import prompts
+from midsight.library.documents.asked import FORMS, understand
 from midsight.library.documents.choose import PageChooser
 from midsight.library.documents.evidence import Evidence, find_words, grounded
 from midsight.library.documents.extract import Extract, Extractor, compared_on
 from midsight.library.documents.pages import Page, PageId, Reader
 from midsight.library.documents.passages import page_text
+from midsight.library.documents.pdf import is_pdf
+from midsight.library.documents.seen import SHOWN_FRAMES, Eye, Seen
 from midsight.library.scan import is_video
 from midsight.plm.answer import AnswerConfig, Answerer
 from midsight.plm.media import MediaLimits
 from midsight.plm.model import PLM
+from midsight.tasks.zero_shot import Prediction
+from midsight.video import sample_seconds
 
 if TYPE_CHECKING:
     from midsight.api import Perception
@@ -24,6 +29,10 @@ Style = Literal["auto", "span", "free", "checked"]
 Why = Literal["stop", "length", "interrupted"]
 Show = Callable[[str], None]
 _LEAST_LETTERS = 4  # that are text, and not what OCR takes for it in a photograph
+_FEW_WORDS = 12  # a picture with fewer is asked about as a picture, where the question is one about pictures
+_CANNOT = (
+    f"of what is in a picture it can be asked {FORMS} (in English), and nothing else. Give a model that sees (--plm)"
+)
 _ROOM = 160  # tokens of a prompt beside text, question and pictures
 TRAINED = "trained"  # of a model's metadata: what it learnt, where midsight taught it
 _SMALL_READS = 400  # tokens of text that a small model is given: it loses its way in more
@@ -60,6 +69,7 @@ class Reply:
     seconds: float
     why: Why = "stop"
     failures: tuple[str, ...] = ()  # files and pages that could not be read
+    names: tuple[Prediction, ...] = ()  # what an encoder saw, where it answered, not the language model
 
 
 class DocumentAsker:
@@ -69,7 +79,8 @@ class DocumentAsker:
         model: a PLM with its tokenizer; one without a tower reads text only.
         reader: opens documents; it is not closed here.
         config: how.
-        looks: opens a model of pictures and texts, to find pages without text among many.
+        looks: opens a model of pictures and texts, to find pages without text among many, and to say what pictures
+            show where the model itself sees nothing.
     """
 
     def __init__(
@@ -85,6 +96,7 @@ class DocumentAsker:
         self.answerer = Answerer(model, AnswerConfig(max_new_tokens=config.max_new_tokens, media=config.media))
         self.style: Style = config.style if config.style != "auto" else _fitting_style(model)
         self._extractor = Extractor(model)
+        self._eye: Eye | None = None
 
     def ask(
         self,
@@ -96,7 +108,7 @@ class DocumentAsker:
         """One answer. Ctrl-C while the model writes ends it; what there is comes back, with `why` "interrupted".
 
         Args:
-            paths: PDFs and pictures; or videos alone, where the model sees.
+            paths: PDFs and pictures; or videos alone.
             question: what is asked.
             chosen: page numbers from 1 to look at, of each document; None looks at all.
             show: is given a free answer piece by piece.
@@ -144,7 +156,10 @@ class DocumentAsker:
         return ids, failures
 
     def _answer(self, pages: list[Page], question: str, show: Show | None) -> Reply:
-        self._check_readable(pages)
+        asked = None if self.sees else understand(question)
+        if asked is not None and _is_picture(pages) and (eye := self._opened_eye()) is not None:
+            return _said(eye.answer(asked, self.reader.pixels(pages[0].id)), pages, show)
+        self._check_readable(pages, question)
         if self.style == "span":
             return self._copy(pages, question)
         found = compared_on(pages, question) if self.style == "checked" else None
@@ -154,15 +169,17 @@ class DocumentAsker:
             return _copied(found, pages)
         return self._write(pages, question, show)
 
-    def _check_readable(self, pages: Sequence[Page]) -> None:
-        if self.sees or sum(c.isalnum() for page in pages for c in page.text) >= _LEAST_LETTERS:
+    def _check_readable(self, pages: Sequence[Page], question: str) -> None:
+        if self.sees or _has_text(pages):
             return
+        if len(pages) > 1 and understand(question) is not None:
+            raise InputError(f"{pages[0].id}: one of {len(pages)} pictures without text; ask about one at a time")
         if self.reader.ocr == "never":
             raise InputError(
                 f"{pages[0].id}: has no text of its own, and the model reads text only. "
-                "Let the picture be read (--ocr auto), or give a model that sees (--plm)"
+                f"Let the picture be read (--ocr auto); {_CANNOT}"
             )
-        raise MediaError(f"{pages[0].id}: no text was found, and the model reads text only. Give one that sees (--plm)")
+        raise MediaError(f"{pages[0].id}: no text was found, and the model reads text only; {_CANNOT}")
 
     def _copy(self, pages: list[Page], question: str) -> Reply:
         """The words of a page that answer best."""
@@ -182,12 +199,27 @@ class DocumentAsker:
 
     def _watch(self, paths: Sequence[str], question: str, show: Show | None) -> Reply:
         if not self.sees:
-            raise InputError(
-                f"{paths[0]}: a video, but the model reads text only. Give a vision-language model (--plm FOLDER)"
-            )
+            return self._watch_names(paths, question, show)
         media = self.answerer.read(list(paths))
         answer, why = self._stream(prompts.free_prompt("", question, sees=True), media, show)
         return Reply(answer, (), (), 0.0, why)
+
+    def _watch_names(self, paths: Sequence[str], question: str, show: Show | None) -> Reply:
+        """What one video shows, by its frames and without a language model."""
+        asked = understand(question)
+        if len(paths) > 1 or asked is None or (eye := self._opened_eye()) is None:
+            raise InputError(f"{paths[0]}: a video, but the model reads text only; {_CANNOT}")
+        media = self.config.media
+        clip = sample_seconds(
+            paths[0], media.max_frames or SHOWN_FRAMES, start=media.start, end=media.end, limits=media.videos
+        )
+        return _said(eye.answer_frames(asked, clip.frames), (), show)
+
+    def _opened_eye(self) -> Eye | None:
+        """The encoder that names things, opened on first use; None where there is none."""
+        if self._eye is None and self.chooser.model is not None and self.chooser.model.has_text:
+            self._eye = Eye(self.chooser.model)
+        return self._eye
 
     def _stream(self, prompt: str, media: "object", show: Show | None) -> tuple[str, Why]:
         pieces: list[str] = []
@@ -233,6 +265,22 @@ def _fitting_style(model: PLM) -> Style:
     if model.config.vision is None and TRAINED not in model.config.metadata:
         return "span"
     return "checked" if int(model.config.text["hidden_size"]) < _SMALL else "free"
+
+
+def _has_text(pages: Sequence[Page]) -> bool:
+    return sum(c.isalnum() for page in pages for c in page.text) >= _LEAST_LETTERS
+
+
+def _is_picture(pages: Sequence[Page]) -> bool:
+    """Whether there is one page, and it is nothing to read: a page without text, or a picture with hardly any."""
+    few = len(pages) == 1 and len(pages[0].text.split()) < _FEW_WORDS
+    return few and (not is_pdf(pages[0].id.path) or not _has_text(pages))
+
+
+def _said(seen: Seen, pages: Sequence[Page], show: Show | None) -> Reply:
+    if show is not None:
+        show(seen.answer)
+    return Reply(seen.answer, tuple(pages), (), 0.0, names=seen.names)
 
 
 def _copied(found: Extract, pages: Sequence[Page]) -> Reply:

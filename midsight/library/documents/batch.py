@@ -100,5 +100,6 @@ def record(reply: Reply) -> dict[str, Any]:
             {"path": e.page.path, "page": e.page.number, "box": [round(value, 1) for value in e.box]}
             for e in reply.boxes
         ],
+        "names": [{"name": name.label, "score": round(name.score, 4)} for name in reply.names],
         "seconds": round(reply.seconds, 2),
     }

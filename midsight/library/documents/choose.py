@@ -1,6 +1,7 @@
 """The few of many pages that a question is about: by words, and by looks where a page has no words."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,10 +29,14 @@ class PageChooser:
 
     def __init__(self, reader: Reader, looks: "Callable[[], Perception] | None" = None) -> None:
         self.reader, self._looks = reader, looks
-        self._model: Perception | None = None
         self._indexes: dict[tuple[PageId, ...], tuple[PageIndex, list[str]]] = {}
         self._seen: dict[PageId, npt.NDArray[np.float32]] = {}
         self.broken: dict[PageId, str] = {}  # pages that could not be read, and why
+
+    @cached_property
+    def model(self) -> "Perception | None":
+        """The model of pictures and texts, opened on first use; None where there is none."""
+        return None if self._looks is None else self._looks()
 
     def choose(self, pages: Sequence[PageId], question: str, most: int) -> list[PageId]:
         """At most `most` of the pages, the likeliest first.
@@ -81,17 +86,16 @@ class PageChooser:
 
     def _similar(self, pages: Sequence[PageId], question: str) -> npt.NDArray[np.float32]:
         """How alike pages and question are to a model of both, above 0; 0 for pages that cannot be drawn."""
-        if self._model is None:
-            assert self._looks is not None
-            self._model = self._looks()
+        model = self.model
+        assert model is not None
         for page in pages:
             if page not in self._seen and page not in self.broken:
                 try:
                     width, height = self.reader.size(page)
                     scale = min(1.0, _SIDE / max(width, height))
                     small = max(1, round(width * scale)), max(1, round(height * scale))
-                    self._seen[page] = self._model.embed_images([self.reader.pixels(page, small)])[0]
+                    self._seen[page] = model.embed_images([self.reader.pixels(page, small)])[0]
                 except MediaError as error:
                     self.broken[page] = str(error)
-        asked = self._model.embed_texts([question])[0]
+        asked = model.embed_texts([question])[0]
         return np.array([1 + self._seen[page] @ asked if page in self._seen else 0.0 for page in pages], np.float32)

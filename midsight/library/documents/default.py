@@ -7,8 +7,8 @@ from midsight.plm.model import PLM
 from midsight.plm.packaged import NAME, open_smollm2
 
 EMBEDDED = Path(midsight.__file__).parent / "assets" / "embedded_lang"
-BLIND = "the embedded model reads the page's text and sees nothing; one that sees is given with --plm FOLDER."
-PLAIN = f"no model that reads pages is embedded: {NAME} does it. One that sees is given with --plm FOLDER."
+BLIND = "the embedded model reads a page's text; of pictures it only names things. One that sees: --plm FOLDER."
+PLAIN = f"no model that reads pages is embedded: {NAME} does it. One that sees: --plm FOLDER."
 
 
 def open_default() -> tuple[PLM, str]:

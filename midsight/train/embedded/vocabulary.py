@@ -32,7 +32,7 @@ _VERBS = (
     "in the snow", "in the water", "on the grass", "on a table", "in the street", "in the kitchen",
     "on a white background",
 )  # fmt: skip
-_TOO_WIDE = (
+TOO_WIDE = (
     "entity", "physical entity", "object", "physical object", "whole", "unit", "abstraction", "abstract entity",
     "thing", "matter", "artifact", "artefact", "instrumentality", "instrumentation", "causal agent", "cause",
     "causal agency", "living thing", "organism", "being", "group", "grouping", "relation", "attribute",
@@ -70,8 +70,8 @@ def build(root: Path, drawings: Sequence[Picture], config: WordsConfig, phrases:
     """
     wordnet = WordNet(fetch("wordnet-base", root) / "usr/share/wordnet")
     classes = imagenet_synsets()
-    covered = {s: c for s, c in wordnet.below(classes).items() if not set(wordnet.synsets[s].names) & set(_TOO_WIDE)}
-    synsets = sorted((set(_visible_synsets()) | set(covered)) & set(wordnet.synsets))
+    covered = {s: c for s, c in wordnet.below(classes).items() if not set(wordnet.synsets[s].names) & set(TOO_WIDE)}
+    synsets = sorted((set(visible_synsets()) | set(covered)) & set(wordnet.synsets))
     meanings = _meanings(wordnet, set(synsets), set(classes))
     encoder = SentenceEncoder(root)
     names = list(meanings)
@@ -148,7 +148,7 @@ def _phrases(names: Sequence[str], count: int, rng: np.random.Generator) -> tupl
     return torch.tensor(np.array(parts)), phrases
 
 
-def _visible_synsets() -> list[str]:
+def visible_synsets() -> list[str]:
     """ImageNet's 22k synsets, as timm lists them."""
     _timm_info()  # says what is missing without timm
     listed = files("timm.data") / "_info" / "imagenet22k_synsets.txt"

@@ -14,7 +14,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wordnet = small.write_wordnet(tmp_path / "wordnet")
     monkeypatch.setattr(vocabulary, "fetch", lambda name, root: {"wordnet-base": wordnet}[name])
     monkeypatch.setattr(vocabulary, "imagenet_synsets", lambda: list(small.CLASSES))
-    monkeypatch.setattr(vocabulary, "_visible_synsets", lambda: [small.IDS[n] for n in small.IDS if n != "entity"])
+    monkeypatch.setattr(vocabulary, "visible_synsets", lambda: [small.IDS[n] for n in small.IDS if n != "entity"])
     monkeypatch.setattr(vocabulary, "SentenceEncoder", small.Sentences)
     monkeypatch.setattr(trunk, "load_trunk", lambda root: small.trunk())
     return tmp_path

@@ -93,7 +93,7 @@ def test_the_thousand_classes_in_the_classifiers_order() -> None:
     found = vocabulary.imagenet_synsets()
     assert (len(found), len(set(found))) == (1000, 1000)
     assert (found[0], found[1], found[281], found[999]) == ("n01440764", "n01443537", "n02123045", "n15075141")
-    assert len(vocabulary._visible_synsets()) > 20_000
+    assert len(vocabulary.visible_synsets()) > 20_000
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
