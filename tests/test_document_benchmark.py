@@ -2,11 +2,14 @@
 
 import csv
 import json
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from benchmarks import documents
+from benchmarks import documents, photographs
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,33 @@ def test_questions_about_the_manuals_name_pages() -> None:
     assert {row["manual"] for row in rows} == set(documents.MANUALS)
     assert all(int(row["page"]) > 0 and row["question"].endswith("?") for row in rows)
     assert len(rows) >= 25
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "right"),
+    [
+        ("what", "A picture of two toads.", True),
+        ("what", "toadstool", False),
+        ("what", "an amphibian", False),
+        ("yes_no", "Yes, there is.", True),
+        ("yes_no", "No", False),
+        ("yes_no", "", False),
+        ("choice", "It is a toad", True),
+        ("choice", "a toad or a cat", False),
+        ("choice", "cat", False),
+    ],
+)
+def test_answers_about_photographs(kind: str, answer: str, right: bool) -> None:
+    accepted = frozenset(("yes",)) if kind == "yes_no" else frozenset(("toad", "tree frog"))
+    options = ("toad", "cat") if kind == "choice" else ()
+    question = photographs.Question(0, "toad", kind, "?", accepted, frozenset(("amphibian",)), options)
+    assert photographs.is_right(question, answer) == right
+    assert photographs.is_right(question, answer, broader=True) == (right or answer == "an amphibian")
+
+
+def test_composed_pictures_show_what_is_asked(tmp_path: Path) -> None:
+    ball = np.asarray(photographs._ball("red", random.Random(0)))
+    assert (ball == photographs.COLOURS["red"]).all(-1).mean() > 0.05
+    Image.new("RGBA", (60, 60), "black").save(tmp_path / "thing.png")
+    areas = [(np.asarray(photographs._several(tmp_path / "thing.png", n)) == 0).all(-1).sum() for n in range(1, 5)]
+    assert [area / areas[0] for area in areas] == [1, 2, 3, 4]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+import midsight
 from midsight.cli.ask import read_pages
 from midsight.cli.main import app
 from midsight.errors import InputError
@@ -50,6 +52,17 @@ def test_json(invoice: Path) -> None:
     row = json.loads(run(invoice, "What is the total?", "--json").stdout)
     assert list(row) == ["answer", "pages", "boxes", "names", "seconds"]
     assert (row["answer"], row["pages"][0]["page"], len(row["boxes"])) == ("$99.90", 2, 1)
+
+
+def test_a_photograph_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MIDSIGHT_CACHE", str(tmp_path))
+    cat = Path(midsight.__file__).parent / "assets" / "demo" / "cat.jpg"
+    result = run(cat, "Is it a cat, a cup or a bus?", "--ocr", "never")
+    assert (result.exit_code, result.stdout) == (0, "cat\n")
+    assert re.search(r"likely by its looks: cat \d\d\.\d%, ", result.stderr)
+    refused = run(cat, "How many cats are there?", "--ocr", "never")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert '"Is there a dog?"' in refused.stderr
 
 
 def test_the_answer_is_framed_on_the_page(invoice: Path, tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+import midsight
 from midsight.errors import CheckpointError, OutputError
 from midsight.library.documents.asked import Asked
 from midsight.plm.packaged import cache_folder
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float32]
 Array64 = npt.NDArray[np.float64]
 
+LIST = Path(midsight.__file__).parent / "assets" / "visible_names" / "names.tsv"
 TEMPLATES = "photo"
 SHOWN = 5  # names beside an answer
 SHOWN_FRAMES = 8  # of a video
@@ -47,9 +49,8 @@ def visible_names() -> dict[str, list[str]]:
 
     See midsight/assets/visible_names/README.md.
     """
-    text = (files("midsight") / "assets/visible_names/names.tsv").read_text(encoding="utf-8")
-    rows = [line.split("\t") for line in text.split("\n")[:-1]]
-    return {name: broader.split("|") for name, broader in rows}
+    rows = [line.split("\t") for line in LIST.read_text(encoding="utf-8").split("\n")[:-1]]
+    return {name: broader.split("|") if broader else [] for name, broader in rows}
 
 
 class Eye:

@@ -1,5 +1,8 @@
 """Which questions about a picture are understood, and which are left alone."""
 
+import csv
+from pathlib import Path
+
 import pytest
 
 from midsight.library.documents.asked import Asked, understand
@@ -57,3 +60,10 @@ def test_questions_about_things(question: str, things: tuple[str, ...]) -> None:
 )  # fmt: skip
 def test_other_questions_are_not_understood(question: str) -> None:
     assert understand(question) is None
+
+
+def test_questions_about_documents_are_not_taken_for_ones_about_pictures() -> None:
+    with (Path(__file__).parents[3] / "benchmarks" / "document_pages.csv").open(newline="") as file:
+        asked = [row["question"] for row in csv.DictReader(file)]
+    assert len(asked) > 20
+    assert [question for question in asked if understand(question)] == []
