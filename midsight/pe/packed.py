@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midsight import threads
+from midsight import pages, threads
 from midsight.pe import packed_trunk
 from midsight.pe.attention import attend
 from midsight.pe.blocks import AttentionPooling, LayerScale, ResidualAttentionBlock, SelfAttention
@@ -205,6 +205,7 @@ def parts_of(lengths: list[int]) -> list[slice]:
 def scaled_projection(attn: SelfAttention) -> tuple[Tensor, Tensor]:
     """The fused projection with 1 / sqrt(D) folded into its query rows."""
     weight, bias = attn.in_proj_weight.detach().clone(), attn.in_proj_bias.detach().clone()
+    pages.release([attn.in_proj_weight])
     width = weight.shape[1]
     scale = (width // attn.heads) ** -0.5
     weight[:width] *= scale

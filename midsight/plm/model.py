@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from midsight import threads
 from midsight.errors import InputError, MissingDependencyError, ShapeError
 from midsight.pe import VisionTransformer
 from midsight.plm.config import PLMConfig
@@ -109,6 +110,7 @@ class PLM(nn.Module):
         from midsight.plm.projection import pack_projections
 
         pack_projections(self.language_model)
+        threads.trim()  # what laying out took beside the result
         return self
 
     def train(self, mode: bool = True) -> Self:
