@@ -3,12 +3,14 @@
 Linear maps are packed (`linear.py`), attention is formed by matrix products (`attention.py`), RoPE is one complex
 product, patches are a linear map, the pooling's keys and values are never formed for all tokens, LayerScale and the
 softmax scale are folded into weights. Texts are computed without padding: the causal mask keeps whatever follows the
-end token from reaching it, so leaving it out is exact.
+end token from reaching it, so leaving it out is exact. Nor is their first token computed: it sees itself alone, so what
+the others see of it is the same in every text.
 Letters: B batch, N tokens, W width, H heads, D head dim, R rows of all texts together.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -25,10 +27,13 @@ from midsight.pe.packed_trunk import PackedTrunk
 from midsight.pe.rope import Rope
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from midsight.pe.text import TextTransformer
     from midsight.pe.vision import VisionTransformer
 
 TEXT_ROWS = 1024  # tokens of several texts that go through the text tower together
+Groups = list[tuple[int, int]]  # texts, and the rows that each of them has
 
 
 class PackedBlock:
@@ -54,14 +59,23 @@ class PackedBlock:
         """The second residual branch."""
         return self.c_proj.add(self.c_fc.gelu(self.ln_2(x)), x)
 
-    def ragged(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
-        """Rows (R, W) of texts sorted by length; `groups` are (texts, their common length)."""
+    def first(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the first token (1, W) of all texts: what the others see of it (2, H, 1, D), and its output (1, W)."""
+        qkv = self.qkv(self.ln_1(x)).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # 3, H, 1, D
+        return qkv[1:], self.mlp(self.out_proj.add(qkv[2].flatten()[None], x))
+
+    def ragged(self, x: Tensor, groups: Groups, seen: Tensor | None) -> Tensor:
+        """Rows (R, W) of texts sorted by length; `seen` is what they see of a first token that has no row."""
         qkv, first = self.qkv(self.ln_1(x)), 0
         out = x.new_empty(x.shape, dtype=qkv.dtype)
         for count, length in groups:
             last = first + count * length
             q, k, v = qkv[first:last].view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            part = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)  # texts, H, length, D
+            if seen is None:
+                part = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)  # texts, H, length, D
+            else:
+                k, v = behind(seen, k, v)
+                part = F.scaled_dot_product_attention(q, k, v, attn_mask=causal(length, q.dtype), scale=1.0)
             out[first:last].view(count, length, self.heads, -1).copy_(part.transpose(1, 2))
             first = last
         return self.mlp(self.out_proj.add(out, x))
@@ -78,13 +92,18 @@ class PackedLastTextBlock(PackedBlock):
         self.kv = PackedLinear(weight[width:], bias[width:], dtype)
         del self.qkv
 
-    def at_ends(self, x: Tensor, ends: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+    def first(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As of the other blocks; the output is nobody's."""
+        return self.kv(self.ln_1(x)).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3), x
+
+    def at_ends(self, x: Tensor, ends: Tensor, groups: Groups, seen: Tensor | None) -> Tensor:
         """Rows (R, W) to the rows of the end tokens (texts, W)."""
         normed = self.ln_1(x)
         q, kv = self.q(normed[ends]).unflatten(-1, (self.heads, 1, -1)), self.kv(normed)  # texts, H, 1, D; R, 2W
         parts, row, text = [], 0, 0
         for count, length in groups:
             k, v = kv[row : row + count * length].view(count, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+            k, v = (k, v) if seen is None else behind(seen, k, v)
             part = F.scaled_dot_product_attention(q[text : text + count], k, v, scale=1.0)  # texts, H, 1, D
             parts.append(part.flatten(1))
             row, text = row + count * length, text + count
@@ -166,6 +185,7 @@ class PackedText:
         self.tower = tower
         self.blocks = [PackedBlock(block, dtype) for block in blocks]  # type: ignore[arg-type]
         self.last = PackedLastTextBlock(last, dtype)  # type: ignore[arg-type]
+        self._first: dict[int, list[Tensor]] = {}  # by token
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """As `PackedTower.__reduce__`."""
@@ -181,14 +201,43 @@ class PackedText:
 
     def _texts(self, text: Tensor, lengths: Tensor) -> Tensor:
         """Some texts (B, L), sorted by length."""
+        seen, skipped = self._seen(text, lengths), 0
+        if seen[0] is not None:
+            text, lengths, skipped = text[:, 1:], lengths - 1, 1
         groups = [(len(list(same)), length) for length, same in groupby(lengths.tolist())]
         kept = torch.arange(text.shape[1], device=text.device) < lengths[:, None]  # B, L
-        rows = kept.nonzero()[:, 1]  # position of each row, texts one after another
+        rows = kept.nonzero()[:, 1] + skipped  # position of each row, texts one after another
         x = self.tower.token_embedding(text[kept]) + self.tower.positional_embedding[rows]  # R, W
-        for block in self.blocks:
-            x = block.ragged(x, groups)
-        x = self.last.at_ends(x, lengths.cumsum(0) - 1, groups)  # B, W
+        for block, known in zip(self.blocks, seen, strict=False):
+            x = block.ragged(x, groups, known)
+        x = self.last.at_ends(x, lengths.cumsum(0) - 1, groups, seen[-1])  # B, W
         return self.tower.ln_final(x) @ self.tower.text_projection
+
+    def _seen(self, text: Tensor, lengths: Tensor) -> Sequence[Tensor | None]:
+        """For each block, what texts (B, L) see of the token that all of them begin with; None where there is none."""
+        token = int(text[0, 0])
+        if int(lengths[0]) < 2 or not bool((text[:, 0] == token).all()):
+            return [None] * (len(self.blocks) + 1)
+        found = self._first.get(token)
+        if found is None:
+            x, found = self.tower.token_embedding.weight[token, None] + self.tower.positional_embedding[:1], []
+            for block in (*self.blocks, self.last):
+                known, x = block.first(x)
+                found.append(known)
+            self._first = {token: found}  # one is enough: CLIP's texts all begin alike
+        return found
+
+
+def behind(seen: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values (B, H, N, D) behind those of one more token (2, H, 1, D): both (B, H, 1 + N, D)."""
+    first = seen.unsqueeze(1).expand(-1, len(k), -1, -1, -1)  # 2, B, H, 1, D
+    return torch.cat((first[0], k), 2), torch.cat((first[1], v), 2)
+
+
+@cache
+def causal(length: int, dtype: torch.dtype) -> Tensor:
+    """What `length` tokens see of themselves and of one before them, (length, 1 + length) to add to scores."""
+    return torch.full((length, 1 + length), -torch.inf, dtype=dtype).triu(2)
 
 
 def parts_of(lengths: list[int]) -> list[slice]:
