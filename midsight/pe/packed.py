@@ -3,8 +3,8 @@
 Linear maps are packed (`linear.py`), attention is formed by matrix products (`attention.py`), RoPE is one complex
 product, patches are a linear map, the pooling's keys and values are never formed for all tokens, LayerScale and the
 softmax scale are folded into weights. Texts are computed without padding: the causal mask keeps whatever follows the
-end token from reaching it, so leaving it out is exact. Nor is their first token computed: it sees itself alone, so what
-the others see of it is the same in every text.
+end token from reaching it, so leaving it out is exact. What all texts begin with is computed once: it sees nothing of
+what follows, so it is the same in each. That is the first token always, and a template's words where it stands.
 Letters: B batch, N tokens, W width, H heads, D head dim, R rows of all texts together.
 """
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from midsight.pe.vision import VisionTransformer
 
 TEXT_ROWS = 1024  # tokens of several texts that go through the text tower together
+WORTH = 64  # tokens that a common start must save
 Groups = list[tuple[int, int]]  # texts, and the rows that each of them has
 
 
@@ -59,13 +60,14 @@ class PackedBlock:
         """The second residual branch."""
         return self.c_proj.add(self.c_fc.gelu(self.ln_2(x)), x)
 
-    def first(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the first token (1, W) of all texts: what the others see of it (2, H, 1, D), and its output (1, W)."""
-        qkv = self.qkv(self.ln_1(x)).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # 3, H, 1, D
-        return qkv[1:], self.mlp(self.out_proj.add(qkv[2].flatten()[None], x))
+    def start(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the start (P, W) of all texts: what the rest sees of it (2, H, P, D), and its output (P, W)."""
+        q, k, v = self.qkv(self.ln_1(x)).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # each H, P, D
+        part = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, scale=1.0)[0]
+        return torch.stack((k, v)), self.mlp(self.out_proj.add(part.transpose(0, 1).flatten(1), x))
 
     def ragged(self, x: Tensor, groups: Groups, seen: Tensor | None) -> Tensor:
-        """Rows (R, W) of texts sorted by length; `seen` is what they see of a first token that has no row."""
+        """Rows (R, W) of texts sorted by length; `seen` is what they see of a start that has no rows."""
         qkv, first = self.qkv(self.ln_1(x)), 0
         out = x.new_empty(x.shape, dtype=qkv.dtype)
         for count, length in groups:
@@ -75,7 +77,7 @@ class PackedBlock:
                 part = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)  # texts, H, length, D
             else:
                 k, v = behind(seen, k, v)
-                part = F.scaled_dot_product_attention(q, k, v, attn_mask=causal(length, q.dtype), scale=1.0)
+                part = F.scaled_dot_product_attention(q, k, v, attn_mask=causal(length, k.shape[2], q.dtype), scale=1.0)
             out[first:last].view(count, length, self.heads, -1).copy_(part.transpose(1, 2))
             first = last
         return self.mlp(self.out_proj.add(out, x))
@@ -92,7 +94,7 @@ class PackedLastTextBlock(PackedBlock):
         self.kv = PackedLinear(weight[width:], bias[width:], dtype)
         del self.qkv
 
-    def first(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def start(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As of the other blocks; the output is nobody's."""
         return self.kv(self.ln_1(x)).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3), x
 
@@ -185,7 +187,8 @@ class PackedText:
         self.tower = tower
         self.blocks = [PackedBlock(block, dtype) for block in blocks]  # type: ignore[arg-type]
         self.last = PackedLastTextBlock(last, dtype)  # type: ignore[arg-type]
-        self._first: dict[int, list[Tensor]] = {}  # by token
+        self.count = len(blocks) + 1
+        self._starts: dict[tuple[int, ...], list[Tensor]] = {}  # by their tokens, what each block lets see of them
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """As `PackedTower.__reduce__`."""
@@ -201,9 +204,9 @@ class PackedText:
 
     def _texts(self, text: Tensor, lengths: Tensor) -> Tensor:
         """Some texts (B, L), sorted by length."""
-        seen, skipped = self._seen(text, lengths), 0
-        if seen[0] is not None:
-            text, lengths, skipped = text[:, 1:], lengths - 1, 1
+        skipped = self._common(text, lengths)
+        seen: Sequence[Tensor | None] = self._seen(text[0, :skipped].tolist()) if skipped else [None] * self.count
+        text, lengths = text[:, skipped:], lengths - skipped
         groups = [(len(list(same)), length) for length, same in groupby(lengths.tolist())]
         kept = torch.arange(text.shape[1], device=text.device) < lengths[:, None]  # B, L
         rows = kept.nonzero()[:, 1] + skipped  # position of each row, texts one after another
@@ -213,31 +216,41 @@ class PackedText:
         x = self.last.at_ends(x, lengths.cumsum(0) - 1, groups, seen[-1])  # B, W
         return self.tower.ln_final(x) @ self.tower.text_projection
 
-    def _seen(self, text: Tensor, lengths: Tensor) -> Sequence[Tensor | None]:
-        """For each block, what texts (B, L) see of the token that all of them begin with; None where there is none."""
-        token = int(text[0, 0])
-        if int(lengths[0]) < 2 or not bool((text[:, 0] == token).all()):
-            return [None] * (len(self.blocks) + 1)
-        found = self._first.get(token)
+    def _common(self, text: Tensor, lengths: Tensor) -> int:
+        """Tokens of the start that is computed once for all texts (B, L); their ends are never among them.
+
+        A start that is known already costs nothing, another one must save enough.
+        """
+        same = int((text == text[0]).all(0).cumprod(0).sum())
+        found = min(same, int(lengths[0]) - 1)
+        first = tuple(text[0, :found].tolist())
+        known = max((len(start) for start in self._starts if start == first[: len(start)]), default=min(found, 1))
+        return found if (found - known) * (len(text) - 1) >= WORTH else known
+
+    def _seen(self, start: list[int]) -> list[Tensor]:
+        """For each block, what texts see of their start (P tokens): (2, H, P, D)."""
+        key = tuple(start)
+        found = self._starts.get(key)
         if found is None:
-            x, found = self.tower.token_embedding.weight[token, None] + self.tower.positional_embedding[:1], []
+            x, found = self.tower.token_embedding.weight[start] + self.tower.positional_embedding[: len(start)], []
             for block in (*self.blocks, self.last):
-                known, x = block.first(x)
-                found.append(known)
-            self._first = {token: found}  # one is enough: CLIP's texts all begin alike
+                seen, x = block.start(x)
+                found.append(seen)
+            others = {other: kept for other, kept in self._starts.items() if (len(other) > 1) != (len(key) > 1)}
+            self._starts = others | {key: found}  # one token, which nearly all texts begin with, and one longer start
         return found
 
 
 def behind(seen: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys and values (B, H, N, D) behind those of one more token (2, H, 1, D): both (B, H, 1 + N, D)."""
-    first = seen.unsqueeze(1).expand(-1, len(k), -1, -1, -1)  # 2, B, H, 1, D
-    return torch.cat((first[0], k), 2), torch.cat((first[1], v), 2)
+    """Keys and values (B, H, N, D) behind those of their start (2, H, P, D): both (B, H, P + N, D)."""
+    start = seen.unsqueeze(1).expand(-1, len(k), -1, -1, -1)  # 2, B, H, P, D
+    return torch.cat((start[0], k), 2), torch.cat((start[1], v), 2)
 
 
 @cache
-def causal(length: int, dtype: torch.dtype) -> Tensor:
-    """What `length` tokens see of themselves and of one before them, (length, 1 + length) to add to scores."""
-    return torch.full((length, 1 + length), -torch.inf, dtype=dtype).triu(2)
+def causal(length: int, total: int, dtype: torch.dtype) -> Tensor:
+    """What the last `length` of `total` tokens see of all, (length, total) to add to scores."""
+    return torch.full((length, total), -torch.inf, dtype=dtype).triu(1 + total - length)
 
 
 def parts_of(lengths: list[int]) -> list[slice]:

@@ -138,6 +138,40 @@ def test_a_first_token_that_all_share_is_computed_once(monkeypatch: pytest.Monke
     assert first_tokens_computed(pair, ids, monkeypatch) == len(TEXTS)
 
 
+@pytest.mark.parametrize("length", [3, 5])
+@torch.inference_mode()
+def test_a_long_start_is_computed_once(length: int, operators: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "TEXT_ROWS", 40)
+    pair, lengths = tiny.clip(), [6, 9, 20, 7, 7, 6, 12] * 3
+    ids = token_rows(lengths)
+    ids[:, :length] = ids[0, :length]
+    expected = pair.encode_text(ids)
+    pair.pack()
+    rows, ragged = [], packed.PackedBlock.ragged
+
+    def counted(self: packed.PackedBlock, x: torch.Tensor, *others: Any) -> torch.Tensor:
+        rows.append(len(x))
+        return ragged(self, x, *others)
+
+    monkeypatch.setattr(packed.PackedBlock, "ragged", counted)
+    monkeypatch.setattr(packed, "WORTH", 3)
+    assert relative_error(pair.encode_text(ids), expected) < 5e-6
+    blocks = pair.text_config.layers - 1
+    assert sum(rows) == blocks * (sum(lengths) - length * len(lengths))
+    assert torch.cosine_similarity(pair.pack(torch.bfloat16).encode_text(ids), expected).min() > 0.999
+    monkeypatch.setattr(packed, "WORTH", 1000)
+    rows.clear()
+    assert relative_error(pair.pack().encode_text(ids), expected) < 5e-6
+    assert sum(rows) == blocks * (sum(lengths) - len(lengths))
+
+
+@torch.inference_mode()
+def test_equal_texts(operators: str) -> None:
+    pair, ids = tiny.clip(), token_rows([15]).expand(40, -1).contiguous()
+    expected = pair.encode_text(ids)
+    assert relative_error(pair.pack().encode_text(ids), expected) < 5e-6
+
+
 @pytest.mark.parametrize("case", ["another one", "several", "nothing but one", "an end alone"])
 @torch.inference_mode()
 def test_first_tokens_of_any_kind_are_exact(case: str, operators: str) -> None:
