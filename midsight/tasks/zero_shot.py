@@ -13,7 +13,7 @@ from midsight.tasks.templates import get_templates, resolve_templates
 __all__ = ["Prediction", "build_classifier", "check_labels", "get_templates", "rank", "resolve_templates"]
 
 _PROMPTS_AT_ONCE = 1024  # bounds the memory of a large vocabulary with 80 templates
-_NAMES_ENOUGH = 64  # names of which each template's prompts are encoded by themselves
+_NAMES_ENOUGH = 16  # names of which each template's prompts are encoded by themselves
 
 
 @dataclass(frozen=True)
