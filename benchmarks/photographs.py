@@ -37,7 +37,7 @@ class Question:
     options: tuple[str, ...] = ()
 
 
-Way = Callable[[str, str], str]  # path of a picture, question -> answer
+Way = Callable[[str, Question], str]  # path of a picture, question -> answer
 
 
 def measure(work: Path, most: int) -> str:
@@ -70,12 +70,12 @@ def ways(every: list[Question], few: list[Question]) -> Iterator[tuple[str, Way,
     looks, reads, plain = midsight.load(threads=1), open_default()[0], open_smollm2()
     with Reader() as reader:
         asker = DocumentAsker(reads, reader, looks=lambda: looks)
-        ask: Way = lambda path, question: asker.ask([path], question).answer  # noqa: E731
+        ask: Way = lambda path, question: asker.ask([path], question.text).answer  # noqa: E731
         yield "midsight ask", ask, every
         yield "midsight ask, fewer pictures", ask, few
     eye = Eye(looks)
     yield "its five names in the prompt, SmolLM2 answers", _by_words(eye, plain), few
-    yield "its five names as text of a page, the embedded reader answers", _by_words(eye, reads), few
+    yield "its five names in the prompt, the embedded reader answers", _by_words(eye, reads), few
     yield "its names as one soft word, SmolLM2 answers", _by_soft_word(eye, plain), few
 
 
@@ -137,7 +137,14 @@ def is_right(question: Question, answer: str, broader: bool = False) -> bool:
 
 
 def _yes_no(number: int, name: str, thing: str, right: str, kind: str) -> Question:
-    return Question(number, name, kind, f"Is there {_with_article(thing)} in the picture?", frozenset((right,)))
+    return Question(
+        number,
+        name,
+        kind,
+        f"Is there {_with_article(thing)} in the picture?",
+        frozenset((right,)),
+        options=("yes", "no"),
+    )
 
 
 def _with_article(name: str) -> str:
@@ -148,7 +155,7 @@ def _told(way: Way, path: str, question: Question) -> str:
     from midsight.errors import MidsightError
 
     try:
-        answer = way(path, question.text)
+        answer = way(path, question)
     except MidsightError as error:  # no answer is a wrong one, and is seen
         print(f"{question.text} {error}", file=sys.stderr)
         answer = ""
@@ -176,17 +183,48 @@ def _share(hits: Sequence[bool], pictures: Sequence[int], chance: float) -> str:
     return f"{found.value:.0%} ({found.low:.0%} to {found.high:.0%}; chance {chance:.0%})"
 
 
+class Told:
+    """A language model that is told names.
+
+    It writes the name of what it is told about. Of given answers it takes the one that gains most in likelihood over
+    the same question about a picture of nothing in particular, so that neither its leaning to one word nor an answer
+    in a sentence counts against it.
+    """
+
+    def __init__(self, model: Any) -> None:
+        from midsight.plm.answer import AnswerConfig, Answerer
+
+        self.model, self.answerer = model, Answerer(model, AnswerConfig(max_new_tokens=24))
+        self.tokenizer = self.answerer.tokenizer
+
+    def answer(self, told: str, nothing: str, question: Question) -> str:
+        if not question.options:
+            return self.answerer.answer(f"{told}\n\n{question.text}\n{BRIEFLY}").text
+        gains = np.subtract(self._liked(told, question), self._liked(nothing, question))
+        return question.options[int(gains.argmax())]
+
+    def _liked(self, told: str, question: Question) -> list[float]:
+        from midsight.library.documents.prompts import scoring_prompt
+        from midsight.library.documents.scoring import log_likelihoods
+
+        answers = [
+            option.capitalize() if option in ("yes", "no") else _with_article(option) for option in question.options
+        ]
+        ids = [self.tokenizer.encode(f" {answer}") for answer in answers]
+        prompt = self.tokenizer.encode(scoring_prompt(told, question.text))
+        return log_likelihoods(self.model, prompt, ids, self.tokenizer.encode("\n")[0])
+
+
 def _by_words(eye: Any, model: Any) -> Way:
     """A language model that is given the names as text."""
     from midsight.library.documents.asked import Asked
-    from midsight.plm.answer import AnswerConfig, Answerer
 
-    answerer = Answerer(model, AnswerConfig(max_new_tokens=24))
+    told = Told(model)
 
-    def answer(path: str, question: str) -> str:
+    def answer(path: str, question: Question) -> str:
         names = eye.answer(Asked("name"), path).names
         seen = ", ".join(f"{name.label} ({name.score:.2f})" for name in names)
-        return answerer.answer(f"Text on the page:\nThe picture shows: {seen}.\n\n{question}\n{BRIEFLY}").text
+        return told.answer(f"The picture shows: {seen}.", "The picture shows: something (0.10).", question)
 
     return answer
 
@@ -196,25 +234,21 @@ def _by_soft_word(eye: Any, model: Any) -> Way:
 
     A projector of key-value units, such as PLM's two layers can hold, gives this at best.
     """
-    from midsight.plm.answer import AnswerConfig, Answerer
-
-    answerer, sharp, mark = Answerer(model, AnswerConfig(max_new_tokens=24)), 3.0, "\N{BLACK SQUARE}"
+    told, sharp, mark = Told(model), 3.0, "quartz"  # one token, which no question has
     table = model.token_embedding.weight.detach().float()
-    codes = [answerer.tokenizer.encode(f" {name}") for name in eye.names]
-    names = torch.stack([table[code].mean(0) for code in codes])
-    (place,) = answerer.tokenizer.encode(f" {mark}")[-1:]
+    names = torch.stack([table[told.tokenizer.encode(f" {name}")].mean(0) for name in eye.names])
+    (place,) = told.tokenizer.encode(f" {mark}")
     length = table.norm(dim=1).mean()
 
-    def answer(path: str, question: str) -> str:
+    def answer(path: str, question: Question) -> str:
         logits = eye.logits(eye.model.embed_images([path])[0])
         word = torch.from_numpy(sharp * logits).softmax(0) @ names
-        kept = table[place].clone()
         with torch.no_grad():  # the mark's row is the soft word for the length of one answer
             model.token_embedding.weight[place] = (word * length / word.norm()).to(model.dtype)
             try:
-                return answerer.answer(f"The picture shows a {mark}.\n\n{question}\n{BRIEFLY}").text
+                return told.answer(f"The picture shows a {mark}.", "The picture shows a thing.", question)
             finally:
-                model.token_embedding.weight[place] = kept.to(model.dtype)
+                model.token_embedding.weight[place] = table[place].to(model.dtype)
 
     return answer
 
