@@ -1,8 +1,8 @@
 """Questions about pictures without text: `midsight ask` beside a language model that is given the same names.
 
 Part of `python -m benchmarks.documents photographs WORK`; WORK is where `midsight.train.embedded` keeps its data.
-The pictures are the everyday photographs, which nothing was trained on. The words for questions, the threshold of yes
-and the list of names were chosen on those of a third of the names; what is measured here are the other two thirds.
+The pictures are the everyday photographs, which nothing was trained on. The thresholds of yes were chosen on those of a
+third of the names; what is measured here are the other two thirds.
 """
 
 import random
@@ -55,7 +55,7 @@ def measure(work: Path, most: int) -> str:
         answers = [_told(way, str(pictures[q.number].path), q) for q in asked]
         rows.append(_row(name, asked, answers))
         print(rows[-1], flush=True)
-    return "\n".join([*rows, "", *cannot(pictures)])
+    return "\n".join([*rows, "", "\n\n".join(cannot(pictures))])
 
 
 def ways(every: list[Question], few: list[Question]) -> Iterator[tuple[str, Way, list[Question]]]:
@@ -232,7 +232,7 @@ def _by_words(eye: Any, model: Any) -> Way:
 def _by_soft_word(eye: Any, model: Any) -> Way:
     """A language model that is given one token: the mean of all names' tokens, weighed by their chances.
 
-    A projector of key-value units, such as PLM's two layers can hold, gives this at best.
+    A projector whose hidden units are keys and values, as PLM's two layers can be, could give this without training.
     """
     told, sharp, mark = Told(model), 3.0, "quartz"  # one token, which no question has
     table = model.token_embedding.weight.detach().float()
