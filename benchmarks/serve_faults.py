@@ -10,14 +10,17 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", HF_HUB_OFFLINE="1", 
 import asyncio  # noqa: E402
 import json  # noqa: E402
 import sys  # noqa: E402
+import tempfile  # noqa: E402
 import time  # noqa: E402
 from collections import Counter  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
 
 from benchmarks import hostile, media, serve_contract  # noqa: E402
 from benchmarks.serving import (  # noqa: E402
+    POLICY,
     Client,
     Reply,
     Running,
@@ -210,9 +213,13 @@ async def _memory(server: Running) -> None:
 
 
 def contract() -> None:
-    """What the API says of itself, against made requests (schemathesis)."""
-    with midsight_server() as server:
-        done = serve_contract.run(f"http://{server.host}:{server.port}", CASES)
+    """What the API says of itself, against made requests (schemathesis), with search, moderation and review."""
+    with tempfile.TemporaryDirectory() as folder:
+        policy = Path(folder) / "policy.yaml"
+        policy.write_text(POLICY)
+        options = ("--demo", "--policy", str(policy), "--decisions", f"{folder}/decisions.jsonl")
+        with midsight_server(*options) as server:
+            done = serve_contract.run(f"http://{server.host}:{server.port}", CASES)
     print("  " + "\n  ".join(done.summary))
     check("failures", done.failures, 0)
     check("cases that are missing", max(0, CASES - done.cases), 0)

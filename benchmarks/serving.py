@@ -19,6 +19,11 @@ import numpy.typing as npt
 from benchmarks.common import ROOT
 
 MODEL = "embedded"
+POLICY = """version: 1
+categories:
+  animals: {prompts: [a cat, a dog], negatives: [a statue], threshold: 0.5}
+  vehicles: {prompts: [a motorcycle, a rocket], negatives: [a house], threshold: 0.9, review: 0.3}
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def running(command: Sequence[str], cpus: set[int] | None = None) -> Iterator[Ru
         host, _, port = address.rpartition(":")
         yield Running(host, int(port), process.pid)
         process.send_signal(signal.SIGTERM)
-        if process.wait(60) not in (0, -signal.SIGTERM):
+        if process.wait(60) not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
             raise RuntimeError(f"the server ended with {process.returncode}: {drain.communicate()[0].decode()}")
     finally:
         process.kill()

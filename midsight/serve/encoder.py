@@ -185,6 +185,8 @@ class Encoder:
             Gone: the client has left.
         """
         self._check_kinds(items)
+        if any(isinstance(item, Address) for item in items):
+            items = await self.fetched(items, ask)
         ask.place.add(self._amount(items, num_frames, templates))
         kinds = Counter(type(item).__name__.lower() for item in items)
         note(ask.request.scope, inputs=dict(kinds))
@@ -192,9 +194,7 @@ class Encoder:
         if texts:
             self._decoding.submit(self._texts, ask, texts, templates, truncate)
         for index, item in enumerate(items):
-            if isinstance(item, Address):
-                self._fetching.submit(self._fetched, ask.job, index, item, num_frames)
-            elif isinstance(item, File):
+            if isinstance(item, File):
                 self._decoding.submit(self._decoded, ask.job, index, item, num_frames)
         rows: dict[int, Row] = {}
         with watched(ask.request, ask.job):
@@ -202,6 +202,25 @@ class Encoder:
                 index, row = await ask.job.next()
                 rows[index] = row
         return [rows[index] for index in range(len(items))]
+
+    async def fetched(self, items: Sequence[Item], ask: Ask) -> list[Text | File]:
+        """The same items, with files in the place of their addresses. They count as if they were in the body.
+
+        Raises:
+            ApiError: a file cannot be fetched, or is none that is read here.
+            Gone: the client has left.
+        """
+        loop = asyncio.get_running_loop()
+
+        async def one(item: Item) -> Text | File:
+            if not isinstance(item, Address):
+                return item
+            file = await loop.run_in_executor(self._fetching, self._fetch, ask.job, item)
+            ask.place.add(Amount(bodies=len(file.data)))
+            return file
+
+        with watched(ask.request, ask.job):
+            return await asyncio.gather(*map(one, items))
 
     async def stretches(self, file: File, seconds: float) -> list[tuple[float, float]]:
         """A video's parts, each for a `File` of its own.
@@ -234,12 +253,11 @@ class Encoder:
             pieces = [Piece(index, item.text, cost) for index, item in texts]
             self._batcher.submit(ask.job, Kind("text", templates), pieces)
 
-    def _fetched(self, job: "Job[tuple[int, Any]]", index: int, item: Address, num_frames: int) -> None:
-        with _errors_to(job):
-            if not job.over():
-                data = self._fetcher.fetch(item.url, item.place, self.limits.max_body_bytes)
-                file = checked_file(data, item.place, self.limits)
-                self._decoding.submit(self._decoded, job, index, file, num_frames)
+    def _fetch(self, job: "Job[tuple[int, Any]]", item: Address) -> File:
+        if job.over():
+            raise Gone
+        data = self._fetcher.fetch(item.url, item.place, self.limits.max_body_bytes)
+        return checked_file(data, item.place, self.limits)
 
     def _decoded(self, job: "Job[tuple[int, Any]]", index: int, file: File, num_frames: int) -> None:
         with _errors_to(job):
