@@ -12,6 +12,7 @@ from starlette.routing import Match
 
 from midsight.serve.log import note
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 LONGEST = 600  # characters of a message: it may quote what was sent
 
 
@@ -56,9 +57,13 @@ def answer_http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Methods of an address: each has a route of its own, and the application names those of the first one alone."""
-    found = (route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE)
-    return sorted({method for route in found for method in getattr(route, "methods", None) or ()})
+    """Methods of an address: each may have a route of its own, and the application names those of the first alone."""
+
+    def taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
+
+    return [method for method in METHODS if taken(method)]
 
 
 def answer_unexpected(_: Request, __: Exception) -> Response:
