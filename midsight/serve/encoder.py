@@ -27,7 +27,7 @@ from midsight.api.perception import BATCH_SIZE, BATCH_SIZE_ELSEWHERE, Perception
 from midsight.configs import PreprocessConfig
 from midsight.errors import MidsightError
 from midsight.serve.batching import Batcher, Kind, Piece, free_memory
-from midsight.serve.decoding import Decoder, pool
+from midsight.serve.decoding import COMMAND, Decoder, pool
 from midsight.serve.errors import ApiError
 from midsight.serve.fetch import Fetcher
 from midsight.serve.inputs import Address, File, Item, Text, checked_file
@@ -45,6 +45,7 @@ TEXT_BATCH = {"cpu": 64}  # prompts
 TEXT_BATCH_ELSEWHERE = 256
 TEXTS_KEPT = 1024  # embeddings that the model remembers
 FETCHES = 8  # at once
+LEAST_DECODERS = 2  # so that one that hangs does not hold up all others
 HEADROOM = 0.6  # part of a request's time that may be spent on what waits in front of it
 HINT = "Send fewer or smaller inputs, or try again when there is less to do"
 
@@ -82,6 +83,8 @@ class Encoder:
         unload_after: seconds without a request after which the model leaves the memory; None keeps it.
         metrics: where figures go.
         batch_size: pictures and frames encoded together; None is the device's usual number.
+        decoder: the command that decodes files; None decodes them in this process: a file that hangs or kills its
+            decoder then does so to the server.
 
     Raises:
         MidsightError: the model cannot be loaded.
@@ -95,6 +98,7 @@ class Encoder:
         unload_after: float | None = None,
         metrics: Metrics | None = None,
         batch_size: int | None = None,
+        decoder: Sequence[str] | None = COMMAND,
     ) -> None:
         self.limits, self._load, self._fetcher = limits, load, fetcher
         self.metrics = metrics or Metrics()
@@ -109,13 +113,17 @@ class Encoder:
         self._batcher = Batcher(self._work, sizes, self.metrics, idle)
         most = Amount(limits.queue, limits.bodies, limits.waiting, HEADROOM * limits.timeout)
         self._places = Places(most)
-        self._decoder = Decoder(self.about.preprocess, limits)
-        self._decoding = pool(workers_for(self._model.device))
+        self._decoder = Decoder(self.about.preprocess, limits, decoder)
+        self._decoding = pool(max(LEAST_DECODERS, workers_for(self._model.device)))
+        preparing = [self._decoding.submit(self._decoder.prepare) for _ in range(LEAST_DECODERS)]
+        self._reading = ThreadPoolExecutor(1, "midsight-texts")
         self._fetching = ThreadPoolExecutor(FETCHES, "midsight-fetch")
         self._tokenizer = None if self.about.context_length is None else get_text_tokenizer(self.about.context_length)
         self.metrics.gauge("requests_now", "Requests in the server.", lambda: self._places.now.requests)
         self.metrics.gauge("frames_now", "Pictures and frames in the server.", lambda: self._places.now.frames)
         self.metrics.gauge("model_loaded", "Whether the model is in memory.", lambda: self.loaded)
+        for prepared in preparing:
+            prepared.result()
 
     @property
     def ready(self) -> bool:
@@ -130,7 +138,8 @@ class Encoder:
     def close(self) -> None:
         """No more work."""
         self._batcher.close()
-        for threads in (self._decoding, self._fetching):
+        self._decoder.close()
+        for threads in (self._decoding, self._reading, self._fetching):
             threads.shutdown(wait=True, cancel_futures=True)
 
     async def answer(self, request: Request, work: Callable[[Ask], Awaitable[Response]]) -> Response:
@@ -192,7 +201,7 @@ class Encoder:
         note(ask.request.scope, inputs=dict(kinds))
         texts = [(index, item) for index, item in enumerate(items) if isinstance(item, Text)]
         if texts:
-            self._decoding.submit(self._texts, ask, texts, templates, truncate)
+            self._reading.submit(self._texts, ask, texts, templates, truncate)
         for index, item in enumerate(items):
             if isinstance(item, File):
                 self._decoding.submit(self._decoded, ask.job, index, item, num_frames)

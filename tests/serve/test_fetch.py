@@ -213,7 +213,7 @@ def test_a_picture_from_an_allowed_host_is_judged(fetcher: Fetcher, site: int, t
     (tmp_path / "policy.yaml").write_text(POLICY)
     model = midsight.load(device="cpu", threads=1)
     policy = read_policy(tmp_path / "policy.yaml")
-    encoder = Encoder(lambda: model, fetcher=fetcher)
+    encoder = Encoder(lambda: model, fetcher=fetcher, decoder=None)
     service = ModerateService(encoder, Rules(policy, Scorer(model, policy)))
 
     def judge(path: str) -> tuple[int, Any]:
