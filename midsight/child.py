@@ -1,15 +1,19 @@
 """A process beside this one that is given one thing after the other: what hangs it or kills it costs that thing alone.
 
-child = Child((sys.executable, "-P", "-m", "midsight.library.index.worker"), {"seconds": 10})
+child = started((sys.executable, "-P", "-m", "midsight.library.index.worker"), {"seconds": 10})
 child.send({"path": "cat.jpg"})
 header, data = child.receive(seconds=10)      EOFError where it died; `death` then says why
 
+A `Template` is for those who need several, or new ones soon: it loads libraries once, and each child is a copy of it.
+
 Messages are a header in JSON and plain bytes behind it: nothing that a broken file could make of the child is run by
-the other side. The child's side is `connection`, `send`, `receive` and `give_time`; it ends when its parent is gone.
+the other side. The child's side is `connection`, `send`, `receive`, `give_time` and `split`; it ends when its parent is
+gone.
 """
 
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
@@ -17,9 +21,10 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn, Protocol
 
 SUPPORTED = os.name == "posix"  # elsewhere a connection cannot be handed to a new process
 _LENGTHS = struct.Struct("<QQ")  # bytes of the header and of what follows it
@@ -84,34 +89,37 @@ class Death:
     words: str
 
 
+class Process(Protocol):
+    """What ends a child; a `subprocess.Popen` is one."""
+
+    def poll(self) -> int | None:
+        """Its exit code, None while it runs."""
+        ...
+
+    def kill(self) -> None:
+        """End it."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code; subprocess.TimeoutExpired where it goes on."""
+        ...
+
+
 class Child:
-    """A process, from the first line on; it may need some time until it answers.
+    """A process that can be asked, once it is there.
 
     Args:
-        command: what to start; the number of a connection is added to it.
+        process: it.
+        connection: to it.
         hello: the first message.
     """
 
-    def __init__(self, command: Sequence[str], hello: Mapping[str, Any]) -> None:
-        self._connection, theirs = socket.socketpair()
-        for end in (self._connection, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        # the package must be the one that runs here; a command has -P so that nothing is imported from the current
-        # folder, which may be one of pictures from anywhere
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        with theirs:
-            self._process = subprocess.Popen(
-                [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-            )  # fmt: skip
+    def __init__(self, process: Process, connection: socket.socket, hello: Mapping[str, Any]) -> None:
+        self._process, self._connection = process, connection
         self._fresh = True
-        send(self._connection, hello)
-
-    def __del__(self) -> None:
-        """Nobody can ask it any more."""
-        if hasattr(self, "_process"):
-            self.kill()
-        self._connection.close()  # not in `kill`: a thread may wait for it
+        self._waiting = threading.Lock()
+        with contextlib.suppress(OSError):  # where it is gone already, the first question says so
+            send(self._connection, hello)
 
     @property
     def alive(self) -> bool:
@@ -124,8 +132,9 @@ class Child:
         Raises:
             OSError: it is gone.
         """
-        self._connection.settimeout(_START)
-        send(self._connection, header, data)
+        with self._waiting:
+            self._connection.settimeout(_START)
+            send(self._connection, header, data)
 
     def receive(self, seconds: float) -> tuple[dict[str, Any], bytearray]:
         """Its next message.
@@ -134,10 +143,17 @@ class Child:
             EOFError, OSError: it is gone.
             TimeoutError: it says nothing for so long; the first time it may take longer.
         """
-        self._connection.settimeout(seconds + (_START if self._fresh else 0))
-        message = receive(self._connection)
+        with self._waiting:
+            self._connection.settimeout(seconds + (_START if self._fresh else 0))
+            message = receive(self._connection)
         self._fresh = False
         return message
+
+    def close(self) -> None:
+        """Ends it, from any thread; whoever waits for an answer hears of the end."""
+        self.kill()
+        with self._waiting:  # a thread that waits must not find another connection under the same number
+            self._connection.close()
 
     def kill(self) -> None:
         """Ends it, from any thread; whoever waits for an answer hears of the end."""
@@ -171,11 +187,160 @@ class Child:
         return Death(False, f"its decoder ended with code {code}.")
 
 
+def started(command: Sequence[str], hello: Mapping[str, Any]) -> Child:
+    """A process that is started now; it may need some time until it answers.
+
+    Args:
+        command: what to start; the number of a connection is added to it.
+        hello: the first message.
+    """
+    ours, theirs = _pair()
+    # the package must be the one that runs here; a command has -P so that nothing is imported from the current folder,
+    # which may be one of pictures from anywhere
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with theirs:
+        process = subprocess.Popen(
+            [*command, str(theirs.fileno())], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+        )  # fmt: skip
+    return Child(process, ours, hello)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+    return ours, theirs
+
+
+class Template:
+    """A process that has loaded what its children need: each is a copy of it, quick to make and in the same memory.
+
+    Args:
+        command: what to start; it ends in `split`.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._process: Child | None = None
+        self._lock = threading.Lock()
+
+    def child(self, hello: Mapping[str, Any]) -> Child:
+        """A new copy; the first one takes as long as the template needs to load.
+
+        Args:
+            hello: the first message.
+
+        Raises:
+            EOFError, OSError: the template does not start.
+        """
+        ours, theirs = _pair()
+        try:
+            pid = self._asked({"copy": True}, theirs)["pid"]
+        except (EOFError, OSError):
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return Child(_Copy(self, pid), ours, hello)
+
+    def close(self) -> None:
+        """Ends it; its children end with their connections."""
+        with self._lock:
+            if self._process is not None:
+                self._process.close()
+
+    def _asked(self, question: Mapping[str, Any], passed: socket.socket | None = None) -> dict[str, Any]:
+        """Its answer. Where something is passed and it is gone, another one is started."""
+        with self._lock:
+            if self._process is None or (passed is not None and not self._process.alive):
+                if self._process is not None:
+                    self._process.close()
+                self._process = started(self._command, {})
+            self._process.send(question)
+            if passed is not None:
+                socket.send_fds(self._process._connection, [b"."], [passed.fileno()])
+            return self._process.receive(_GRACE)[0]
+
+
+class _Copy:
+    """A child of a template, as a `Process`: its exit code is known to the template alone."""
+
+    def __init__(self, template: Template, pid: int) -> None:
+        self._template, self._pid = template, pid
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        if self._code is None:
+            self._code = self._asked("code")
+        return self._code
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            self._code = self._asked("kill")
+
+    def wait(self, timeout: float | None = None) -> int:
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("a copy", timeout or 0.0)
+            time.sleep(0.005)
+        return code
+
+    def _asked(self, what: str) -> int | None:
+        try:
+            code: int | None = self._template._asked({what: self._pid})["code"]
+        except (EOFError, OSError):  # no template any more: what became of its child is not to be known
+            return -signal.SIGKILL
+        return code
+
+
+def split(control: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    """In a template: copies of this process, each of which serves a connection; until the other side is gone.
+
+    No other thread may run: a copy would wait for its locks for ever.
+    """
+    receive(control)  # hello
+    codes: dict[int, int | None] = {}
+    while True:
+        question, _ = receive(control)
+        if "copy" in question:
+            _, (number, *_), _, _ = socket.recv_fds(control, 1, 1)
+            pid = os.fork()
+            if pid == 0:
+                control.close()
+                _serve_and_leave(number, serve)
+            os.close(number)
+            codes[pid] = None
+            send(control, {"pid": pid})
+            continue
+        ((what, pid),) = question.items()
+        if codes.get(pid, 0) is None:
+            if what == "kill":
+                os.kill(pid, signal.SIGKILL)
+            found, status = os.waitpid(pid, 0 if what == "kill" else os.WNOHANG)
+            codes[pid] = os.waitstatus_to_exitcode(status) if found else None
+        code = codes[pid]
+        if code is not None:
+            del codes[pid]  # it is not asked for again
+        send(control, {"code": code})
+
+
+def _serve_and_leave(number: int, serve: Callable[[socket.socket], None]) -> NoReturn:
+    code = 1
+    try:
+        with contextlib.suppress(EOFError, ConnectionError), socket.socket(fileno=number) as parent:
+            serve(parent)
+        code = 0
+    finally:
+        os._exit(code)
+
+
 class Children:
     """One child for each thread that asks; started on first use, started anew after a death.
 
     Args:
-        start: starts one.
+        start: starts one; may raise EOFError or OSError.
     """
 
     def __init__(self, start: Callable[[], Child]) -> None:
@@ -186,10 +351,12 @@ class Children:
         self._closed = False
 
     def mine(self) -> Child | None:
-        """This thread's child; None once they are closed."""
+        """This thread's child; None once they are closed. Raises what `start` raises."""
         child: Child | None = getattr(self._of_thread, "child", None)
         if child is not None and child.alive:
             return child
+        if child is not None:
+            child.close()
         with self._lock:  # what is started here is seen by `close`
             if self._closed:
                 return None
@@ -202,4 +369,4 @@ class Children:
         with self._lock:
             self._closed = True
             for child in self._all:
-                child.kill()
+                child.close()

@@ -1,7 +1,7 @@
-"""The process that decodes what a server was sent: `python -P -m midsight.serve.child NUMBER`.
+"""The processes that decode what a server was sent: copies of `python -P -m midsight.serve.child NUMBER`.
 
-One that hangs or dies costs the file that did it; see `midsight.child`. It is given a file's bytes and what to make of
-them, and answers with pixels. It knows nothing of HTTP, and loads none of what a server needs for that.
+One that hangs or dies costs the file that did it; see `midsight.child`. Each is given a file's bytes and what to
+make of them, and answers with pixels. They know nothing of HTTP, and load none of what a server needs for that.
 """
 
 import signal
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from midsight import threads, video
-from midsight.child import connection, give_time, receive, send
+from midsight.child import connection, give_time, receive, send, split
 from midsight.configs import PreprocessConfig
 from midsight.errors import InputError, MidsightError
 from midsight.images import Limits, Scratch, load_image
@@ -69,7 +69,8 @@ class Reading:
         """What `asdict` has made of one, behind JSON, which has lists for tuples."""
         preprocess = values.pop("preprocess")
         if preprocess is not None:
-            preprocess = PreprocessConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in preprocess.items()})
+            tuples: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in preprocess.items()}
+            preprocess = PreprocessConfig(**tuples)
         return cls(preprocess, Limits(**values["images"]), values["seconds"])
 
 
@@ -150,12 +151,12 @@ def _answer(reader: Reader, data: bytes, wanted: Wanted) -> tuple[dict[str, Any]
 
 
 def main() -> None:
-    """Serves the connection whose number is the last argument."""
+    """The template, for the connection whose number is the last argument."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a server that is told to stop finishes first, and ends this one
     threads.keep_freed_memory()
     torch.set_num_threads(1)
-    with connection() as parent:
-        serve(parent)
+    with connection() as control:
+        split(control, serve)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,19 @@
 Limits are looked at before anything is decoded. A thread waits for each process; what is in a file never runs here.
 """
 
+import atexit
 import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from midsight import child as processes
-from midsight.child import Child, Children
+from midsight.child import Children, Template
 from midsight.configs import PreprocessConfig
 from midsight.images import Limits, Pixels
 from midsight.serve.batching import stopping
@@ -31,6 +33,14 @@ GRACE = 5.0  # seconds beyond its own limit before a process is given up
 def pool(threads: int) -> ThreadPoolExecutor:
     """Threads that wait for decoders."""
     return ThreadPoolExecutor(threads, "midsight-decode", initializer=torch.set_num_threads, initargs=(1,))
+
+
+@cache
+def template(command: tuple[str, ...]) -> Template:
+    """One for the whole server: what decodes needs some memory, and its copies share it."""
+    made = Template(command)
+    atexit.register(made.close)
+    return made
 
 
 class Decoders:
@@ -53,7 +63,7 @@ class Decoders:
         reading = Reading(preprocess, images, seconds)
         self._seconds = seconds
         self._here = Reader(reading) if command is None else None
-        self._children = Children(lambda: Child(command or (), asdict(reading)))
+        self._children = Children(lambda: template(tuple(command or ())).child(asdict(reading)))
 
     def read(self, data: bytes, wanted: Wanted) -> Tensor | float:
         """As `child.Reader.read`.
@@ -73,7 +83,6 @@ class Decoders:
         except (EOFError, OSError) as error:
             death = child.death(error, self._seconds)
             LOGGER.error("a decoder has gone: %s", death.words)
-            self._children.mine()  # the next one is there the sooner
             raise Unreadable(death.words.removesuffix(".")) from None
         if "error" in answer:
             if "fault" in answer:

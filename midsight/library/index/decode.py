@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from midsight import child as processes
-from midsight.child import Child, Children
+from midsight.child import Child, Children, started
 from midsight.library.index.worker import HASH_RATE, Job, Kind, Place, read
 
 # None where the system cannot hand a connection to a new process: files are then read here, without a time limit.
@@ -64,7 +64,7 @@ class Decoders:
 
     def __init__(self, job: Job, command: Sequence[str] | None = COMMAND) -> None:
         self.job, self._here = job, command is None
-        self._children = Children(lambda: Child(command or (), asdict(job)))
+        self._children = Children(lambda: started(command or (), asdict(job)))
 
     def read(self, path: Path, kind: Kind, size: int) -> Iterator[Part]:
         """Its `Start` where it can be opened, its pieces, then its `End`; never raises for what is in the file.

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from midsight.child import Child, Death
+from midsight.child import Child, Death, started
 from midsight.configs import PreprocessConfig
 
 COMMAND = (sys.executable, "-P", "-m", "midsight.library.jobs.child")
@@ -76,13 +76,12 @@ class Decoder:
     def close(self) -> None:
         """Ends the child."""
         if self._child is not None:
-            self._child.kill()
-            self._child.end()
+            self._child.close()
         self._child = None
 
     def _ask(self, name: str, source: str | bytes, video: bool) -> Iterator[Decoded]:
         if self._child is None:
-            self._child = Child(COMMAND, asdict(self.reading))
+            self._child = started(COMMAND, asdict(self.reading))
         path = os.fsencode(source).hex() if isinstance(source, str) else ""
         request = {"name": name, "path": path, "kind": "video" if video else "image"}
         self._child.send(request, b"" if isinstance(source, str) else source)
