@@ -87,6 +87,12 @@ class Reply:
     headers: dict[str, str]
     body: bytes
     seconds: float
+    began: float = 0.0  # perf_counter
+
+    @property
+    def in_server(self) -> float:
+        """Seconds from the server's first look at the request to the beginning of its answer."""
+        return float(self.headers["server-timing"].partition("dur=")[2]) / 1000
 
     @property
     def json(self) -> Any:
@@ -115,7 +121,7 @@ class Client:
                 status, headers, data = await self._asked(head.encode() + body)
         if headers.get("connection") == "close":
             self.close()
-        return Reply(status, headers, data, time.perf_counter() - start)
+        return Reply(status, headers, data, time.perf_counter() - start, start)
 
     def close(self) -> None:
         """Leave."""

@@ -247,20 +247,27 @@ class Template:
     def close(self) -> None:
         """Ends it; its children end with their connections."""
         with self._lock:
-            if self._process is not None:
-                self._process.close()
+            self._forget()
 
     def _asked(self, question: Mapping[str, Any], passed: socket.socket | None = None) -> dict[str, Any]:
         """Its answer. Where something is passed and it is gone, another one is started."""
         with self._lock:
             if self._process is None or (passed is not None and not self._process.alive):
-                if self._process is not None:
-                    self._process.close()
+                self._forget()
                 self._process = started(self._command, {})
-            self._process.send(question)
-            if passed is not None:
-                socket.send_fds(self._process._connection, [b"."], [passed.fileno()])
-            return self._process.receive(_GRACE)[0]
+            try:
+                self._process.send(question)
+                if passed is not None:
+                    socket.send_fds(self._process._connection, [b"."], [passed.fileno()])
+                return self._process.receive(_GRACE)[0]
+            except (EOFError, OSError):  # an answer that comes later would be taken for another's
+                self._forget()
+                raise
+
+    def _forget(self) -> None:
+        if self._process is not None:
+            self._process.close()
+        self._process = None
 
 
 class _Copy:
@@ -288,9 +295,11 @@ class _Copy:
         return code
 
     def _asked(self, what: str) -> int | None:
+        if self._template._process is None:
+            return -signal.SIGKILL  # no template any more: what became of its child is not to be known
         try:
             code: int | None = self._template._asked({what: self._pid})["code"]
-        except (EOFError, OSError):  # no template any more: what became of its child is not to be known
+        except (EOFError, OSError):
             return -signal.SIGKILL
         return code
 
@@ -320,10 +329,7 @@ def split(control: socket.socket, serve: Callable[[socket.socket], None]) -> Non
                 os.kill(pid, signal.SIGKILL)
             found, status = os.waitpid(pid, 0 if what == "kill" else os.WNOHANG)
             codes[pid] = os.waitstatus_to_exitcode(status) if found else None
-        code = codes[pid]
-        if code is not None:
-            del codes[pid]  # it is not asked for again
-        send(control, {"code": code})
+        send(control, {"code": codes.get(pid, -signal.SIGKILL)})  # kept, as two threads may ask; unknown: of another
 
 
 def _serve_and_leave(number: int, serve: Callable[[socket.socket], None]) -> NoReturn:

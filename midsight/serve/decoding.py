@@ -24,6 +24,7 @@ from midsight.serve.errors import ApiError
 from midsight.serve.inputs import File
 from midsight.serve.limits import EncoderLimits
 from midsight.serve.log import LOGGER
+from midsight.serve.places import RETRY_SECONDS
 
 # None where the system cannot hand a connection to a new process: files are then read here, without a time limit.
 COMMAND = (sys.executable, "-P", "-m", "midsight.serve.child") if processes.SUPPORTED else None
@@ -74,7 +75,12 @@ class Decoders:
         """
         if self._here is not None:
             return self._here.read(data, wanted)
-        child = self._children.mine()
+        try:
+            child = self._children.mine()
+        except (EOFError, OSError) as error:
+            LOGGER.error("there is no decoder: %r", error)
+            headers = {"Retry-After": str(RETRY_SECONDS)}
+            raise ApiError(503, "there is no decoder now. Try again later", "no_decoder", headers=headers) from None
         if child is None:
             raise stopping()
         try:

@@ -134,7 +134,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def discard_body(request: Request, max_bytes: int = 1 << 20, seconds: float = 0.03) -> None:
+async def discard_body(request: Request, max_bytes: int = 1 << 20, seconds: float = 0.015) -> None:
     """Take in what is left of a small body, so that a client still sending it hears an early refusal."""
     taken = 0
     with contextlib.suppress(TimeoutError, ClientDisconnect):

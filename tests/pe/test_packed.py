@@ -123,6 +123,13 @@ def test_one_block_and_no_text() -> None:
     assert tower(ids[:0]).shape == (0, 24)
 
 
+def test_rows_come_in_few_numbers() -> None:
+    found = [packed.rounded(rows) for rows in range(1, packed.TEXT_ROWS + 1)]
+    assert all(rows <= new <= max(rows, 1.125 * rows) for rows, new in enumerate(found, 1))
+    assert len(set(found)) < 75  # oneDNN keeps code for each of them, for each of five linear maps: of a thousand
+    assert packed.rounded(1) == 1
+
+
 def test_parts_hold_every_text_once() -> None:
     lengths = sorted([3, 900, 5, 1, 400, 400, 2000, 7])
     parts = packed.parts_of(lengths)

@@ -15,7 +15,8 @@ from midsight.images import Limits
 from midsight.plm import PLM
 from midsight.serve import EncoderLimits
 from midsight.serve.child import Unreadable, Wanted
-from midsight.serve.decoding import Decoders
+from midsight.serve.decoding import Decoders, template
+from midsight.serve.errors import ApiError
 from midsight.video import VideoLimits
 from tests.serve import server
 from tests.serve.library import DEMO
@@ -95,6 +96,22 @@ def test_a_picture_of_a_question_costs_its_own_answer(plm: PLM) -> None:
             True,
         )
         assert ask(file(0))[0] == 200
+
+
+def test_a_template_that_dies_is_replaced(tiny_model: midsight.Perception) -> None:
+    decoders = Decoders(tiny_model.preprocess, Limits(), 60.0, (*COMMAND, "another"))
+    made = template((*COMMAND, "another"))
+    decoders.read(file(0), Wanted("picture"))
+    assert made._process is not None
+    made._process._process.kill()
+    decoders.read(file(0), Wanted("picture"))  # what has been made goes on
+    with pytest.raises(Unreadable):
+        decoders.read(file(0) + b"KILL", Wanted("picture"))
+    decoders.read(file(0), Wanted("picture"))
+    decoders.close()
+    with pytest.raises(ApiError, match="being stopped"):
+        decoders.read(file(0), Wanted("picture"))
+    made.close()
 
 
 @pytest.mark.parametrize("what", ["picture", "video", "raw", "seconds"])
