@@ -19,6 +19,11 @@ import numpy.typing as npt
 from benchmarks.common import ROOT
 
 MODEL = "embedded"
+POLICY = """version: 1
+categories:
+  animals: {prompts: [a cat, a dog], negatives: [a statue], threshold: 0.5}
+  vehicles: {prompts: [a motorcycle, a rocket], negatives: [a house], threshold: 0.9, review: 0.3}
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def running(command: Sequence[str], cpus: set[int] | None = None) -> Iterator[Ru
         host, _, port = address.rpartition(":")
         yield Running(host, int(port), process.pid)
         process.send_signal(signal.SIGTERM)
-        if process.wait(60) not in (0, -signal.SIGTERM):
+        if process.wait(60) not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
             raise RuntimeError(f"the server ended with {process.returncode}: {drain.communicate()[0].decode()}")
     finally:
         process.kill()
@@ -82,6 +87,12 @@ class Reply:
     headers: dict[str, str]
     body: bytes
     seconds: float
+    began: float = 0.0  # perf_counter
+
+    @property
+    def in_server(self) -> float:
+        """Seconds from the server's first look at the request to the beginning of its answer."""
+        return float(self.headers["server-timing"].partition("dur=")[2]) / 1000
 
     @property
     def json(self) -> Any:
@@ -110,7 +121,7 @@ class Client:
                 status, headers, data = await self._asked(head.encode() + body)
         if headers.get("connection") == "close":
             self.close()
-        return Reply(status, headers, data, time.perf_counter() - start)
+        return Reply(status, headers, data, time.perf_counter() - start, start)
 
     def close(self) -> None:
         """Leave."""

@@ -67,7 +67,7 @@ class PackedBlock:
         return torch.stack((k, v)), self.mlp(self.out_proj.add(part.transpose(0, 1).flatten(1), x))
 
     def ragged(self, x: Tensor, groups: Groups, seen: Tensor | None) -> Tensor:
-        """Rows (R, W) of texts sorted by length; `seen` is what they see of a start that has no rows."""
+        """Rows (R, W) of texts sorted by length, then any that fill up; `seen` is their start, which has no rows."""
         qkv, first = self.qkv(self.ln_1(x)), 0
         out = x.new_empty(x.shape, dtype=qkv.dtype)
         for count, length in groups:
@@ -80,6 +80,7 @@ class PackedBlock:
                 part = F.scaled_dot_product_attention(q, k, v, attn_mask=causal(length, k.shape[2], q.dtype), scale=1.0)
             out[first:last].view(count, length, self.heads, -1).copy_(part.transpose(1, 2))
             first = last
+        out[first:] = 0.0  # rows that fill up
         return self.mlp(self.out_proj.add(out, x))
 
 
@@ -100,6 +101,8 @@ class PackedLastTextBlock(PackedBlock):
 
     def at_ends(self, x: Tensor, ends: Tensor, groups: Groups, seen: Tensor | None) -> Tensor:
         """Rows (R, W) to the rows of the end tokens (texts, W)."""
+        texts = len(ends)
+        ends = F.pad(ends, (0, rounded(texts) - texts))
         normed = self.ln_1(x)
         q, kv = self.q(normed[ends]).unflatten(-1, (self.heads, 1, -1)), self.kv(normed)  # texts, H, 1, D; R, 2W
         parts, row, text = [], 0, 0
@@ -109,7 +112,8 @@ class PackedLastTextBlock(PackedBlock):
             part = F.scaled_dot_product_attention(q[text : text + count], k, v, scale=1.0)  # texts, H, 1, D
             parts.append(part.flatten(1))
             row, text = row + count * length, text + count
-        return self.mlp(self.out_proj.add(torch.cat(parts), x[ends]))
+        out = F.pad(torch.cat(parts), (0, 0, 0, len(ends) - texts))
+        return self.mlp(self.out_proj.add(out, x[ends]))[:texts]
 
 
 class PackedPooling:
@@ -210,7 +214,8 @@ class PackedText:
         groups = [(len(list(same)), length) for length, same in groupby(lengths.tolist())]
         kept = torch.arange(text.shape[1], device=text.device) < lengths[:, None]  # B, L
         rows = kept.nonzero()[:, 1] + skipped  # position of each row, texts one after another
-        x = self.tower.token_embedding(text[kept]) + self.tower.positional_embedding[rows]  # R, W
+        x = self.tower.token_embedding(text[kept]) + self.tower.positional_embedding[rows]
+        x = F.pad(x, (0, 0, 0, rounded(len(x)) - len(x)))  # R, W
         for block, known in zip(self.blocks, seen, strict=False):
             x = block.ragged(x, groups, known)
         x = self.last.at_ends(x, lengths.cumsum(0) - 1, groups, seen[-1])  # B, W
@@ -251,6 +256,16 @@ def behind(seen: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 def causal(length: int, total: int, dtype: torch.dtype) -> Tensor:
     """What the last `length` of `total` tokens see of all, (length, total) to add to scores."""
     return torch.full((length, total), -torch.inf, dtype=dtype).triu(1 + total - length)
+
+
+def rounded(rows: int) -> int:
+    """The next number of rows for which linear maps are made: at most an eighth more.
+
+    oneDNN makes code for each number of rows and keeps a thousand of them, hundreds of kilobytes each. Texts have any
+    number; a few dozen numbers cost less than the memory, and less time than making code again and again.
+    """
+    step = 1 << max(0, rows.bit_length() - 4)
+    return -(-rows // step) * step
 
 
 def parts_of(lengths: list[int]) -> list[slice]:

@@ -5,7 +5,7 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from midsight.plm import PLM, Sampling
 from midsight.plm.answer import Answer, AnswerConfig, Answerer
 from midsight.plm.media import MediaLimits
 from midsight.serve.conversation import Prompt, read_prompt
+from midsight.serve.decoding import COMMAND
 from midsight.serve.errors import ApiError
 from midsight.serve.limits import ServeLimits, read_json_body
 from midsight.serve.log import GONE, NOTES, note
@@ -40,6 +41,7 @@ class ChatService:
         name: of the model, as requests give it.
         limits: what requests may cost.
         threads: CPU threads; None follows the machine.
+        decoder: the command that decodes pictures; None decodes them in this process.
 
     Raises:
         CheckpointError: the model has no tokenizer, or one without an image token.
@@ -51,12 +53,13 @@ class ChatService:
         name: str,
         limits: ServeLimits = ServeLimits(),  # noqa: B008 (frozen)
         threads: int | None = None,
+        decoder: Sequence[str] | None = COMMAND,
     ) -> None:
         self.names = (name,)
         self.limits = limits
         self._model, self._threads = model, threads
         self._worker = Worker(limits.queue)
-        self._pages = Pages(limits)
+        self._pages = Pages(limits, decoder)
         Answerer(model)  # its errors belong to the start
 
     @property
@@ -67,6 +70,7 @@ class ChatService:
     def close(self) -> None:
         """Ends what is running at its next token."""
         self._worker.close()
+        self._pages.close()
 
     def router(self) -> APIRouter:
         """The endpoint."""

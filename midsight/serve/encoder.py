@@ -27,7 +27,7 @@ from midsight.api.perception import BATCH_SIZE, BATCH_SIZE_ELSEWHERE, Perception
 from midsight.configs import PreprocessConfig
 from midsight.errors import MidsightError
 from midsight.serve.batching import Batcher, Kind, Piece, free_memory
-from midsight.serve.decoding import Decoder, pool
+from midsight.serve.decoding import COMMAND, Decoder, pool
 from midsight.serve.errors import ApiError
 from midsight.serve.fetch import Fetcher
 from midsight.serve.inputs import Address, File, Item, Text, checked_file
@@ -45,6 +45,7 @@ TEXT_BATCH = {"cpu": 64}  # prompts
 TEXT_BATCH_ELSEWHERE = 256
 TEXTS_KEPT = 1024  # embeddings that the model remembers
 FETCHES = 8  # at once
+LEAST_DECODERS = 2  # so that one that hangs does not hold up all others
 HEADROOM = 0.6  # part of a request's time that may be spent on what waits in front of it
 HINT = "Send fewer or smaller inputs, or try again when there is less to do"
 
@@ -82,6 +83,8 @@ class Encoder:
         unload_after: seconds without a request after which the model leaves the memory; None keeps it.
         metrics: where figures go.
         batch_size: pictures and frames encoded together; None is the device's usual number.
+        decoder: the command that decodes files; None decodes them in this process: a file that hangs or kills its
+            decoder then does so to the server.
 
     Raises:
         MidsightError: the model cannot be loaded.
@@ -95,6 +98,7 @@ class Encoder:
         unload_after: float | None = None,
         metrics: Metrics | None = None,
         batch_size: int | None = None,
+        decoder: Sequence[str] | None = COMMAND,
     ) -> None:
         self.limits, self._load, self._fetcher = limits, load, fetcher
         self.metrics = metrics or Metrics()
@@ -109,13 +113,17 @@ class Encoder:
         self._batcher = Batcher(self._work, sizes, self.metrics, idle)
         most = Amount(limits.queue, limits.bodies, limits.waiting, HEADROOM * limits.timeout)
         self._places = Places(most)
-        self._decoder = Decoder(self.about.preprocess, limits)
-        self._decoding = pool(workers_for(self._model.device))
+        self._decoder = Decoder(self.about.preprocess, limits, decoder)
+        self._decoding = pool(max(LEAST_DECODERS, workers_for(self._model.device)))
+        preparing = [self._decoding.submit(self._decoder.prepare) for _ in range(LEAST_DECODERS)]
+        self._reading = ThreadPoolExecutor(1, "midsight-texts")
         self._fetching = ThreadPoolExecutor(FETCHES, "midsight-fetch")
         self._tokenizer = None if self.about.context_length is None else get_text_tokenizer(self.about.context_length)
         self.metrics.gauge("requests_now", "Requests in the server.", lambda: self._places.now.requests)
         self.metrics.gauge("frames_now", "Pictures and frames in the server.", lambda: self._places.now.frames)
         self.metrics.gauge("model_loaded", "Whether the model is in memory.", lambda: self.loaded)
+        for prepared in preparing:
+            prepared.result()
 
     @property
     def ready(self) -> bool:
@@ -130,7 +138,8 @@ class Encoder:
     def close(self) -> None:
         """No more work."""
         self._batcher.close()
-        for threads in (self._decoding, self._fetching):
+        self._decoder.close()
+        for threads in (self._decoding, self._reading, self._fetching):
             threads.shutdown(wait=True, cancel_futures=True)
 
     async def answer(self, request: Request, work: Callable[[Ask], Awaitable[Response]]) -> Response:
@@ -185,16 +194,16 @@ class Encoder:
             Gone: the client has left.
         """
         self._check_kinds(items)
+        if any(isinstance(item, Address) for item in items):
+            items = await self.fetched(items, ask)
         ask.place.add(self._amount(items, num_frames, templates))
         kinds = Counter(type(item).__name__.lower() for item in items)
         note(ask.request.scope, inputs=dict(kinds))
         texts = [(index, item) for index, item in enumerate(items) if isinstance(item, Text)]
         if texts:
-            self._decoding.submit(self._texts, ask, texts, templates, truncate)
+            self._reading.submit(self._texts, ask, texts, templates, truncate)
         for index, item in enumerate(items):
-            if isinstance(item, Address):
-                self._fetching.submit(self._fetched, ask.job, index, item, num_frames)
-            elif isinstance(item, File):
+            if isinstance(item, File):
                 self._decoding.submit(self._decoded, ask.job, index, item, num_frames)
         rows: dict[int, Row] = {}
         with watched(ask.request, ask.job):
@@ -202,6 +211,25 @@ class Encoder:
                 index, row = await ask.job.next()
                 rows[index] = row
         return [rows[index] for index in range(len(items))]
+
+    async def fetched(self, items: Sequence[Item], ask: Ask) -> list[Text | File]:
+        """The same items, with files in the place of their addresses. They count as if they were in the body.
+
+        Raises:
+            ApiError: a file cannot be fetched, or is none that is read here.
+            Gone: the client has left.
+        """
+        loop = asyncio.get_running_loop()
+
+        async def one(item: Item) -> Text | File:
+            if not isinstance(item, Address):
+                return item
+            file = await loop.run_in_executor(self._fetching, self._fetch, ask.job, item)
+            ask.place.add(Amount(bodies=len(file.data)))
+            return file
+
+        with watched(ask.request, ask.job):
+            return await asyncio.gather(*map(one, items))
 
     async def stretches(self, file: File, seconds: float) -> list[tuple[float, float]]:
         """A video's parts, each for a `File` of its own.
@@ -234,12 +262,11 @@ class Encoder:
             pieces = [Piece(index, item.text, cost) for index, item in texts]
             self._batcher.submit(ask.job, Kind("text", templates), pieces)
 
-    def _fetched(self, job: "Job[tuple[int, Any]]", index: int, item: Address, num_frames: int) -> None:
-        with _errors_to(job):
-            if not job.over():
-                data = self._fetcher.fetch(item.url, item.place, self.limits.max_body_bytes)
-                file = checked_file(data, item.place, self.limits)
-                self._decoding.submit(self._decoded, job, index, file, num_frames)
+    def _fetch(self, job: "Job[tuple[int, Any]]", item: Address) -> File:
+        if job.over():
+            raise Gone
+        data = self._fetcher.fetch(item.url, item.place, self.limits.max_body_bytes)
+        return checked_file(data, item.place, self.limits)
 
     def _decoded(self, job: "Job[tuple[int, Any]]", index: int, file: File, num_frames: int) -> None:
         with _errors_to(job):

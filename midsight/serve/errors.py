@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from midsight.serve.log import note
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 LONGEST = 600  # characters of a message: it may quote what was sent
 
 
@@ -48,8 +50,20 @@ def answer_http_error(request: Request, error: Exception) -> Response:
     status = int(getattr(error, "status_code", 500))
     said = {404: "there is no such address", 405: f"{request.method} is not possible here"}
     message = said.get(status, str(getattr(error, "detail", "")))
-    headers = getattr(error, "headers", None) or {}  # Allow, with 405
+    headers = getattr(error, "headers", None) or {}
+    if status == 405:
+        headers = {**headers, "Allow": ", ".join(_methods(request))}
     return ApiError(status, message, "not_found" if status == 404 else None, headers=headers).response()
+
+
+def _methods(request: Request) -> list[str]:
+    """Methods of an address: each may have a route of its own, and the application names those of the first alone."""
+
+    def taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] == Match.FULL for route in request.app.routes)
+
+    return [method for method in METHODS if taken(method)]
 
 
 def answer_unexpected(_: Request, __: Exception) -> Response:

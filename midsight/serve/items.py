@@ -10,7 +10,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path as FilePath
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
@@ -27,7 +26,7 @@ from midsight.library.stores.base import pyarrow
 from midsight.serve.collection import Collection
 from midsight.serve.errors import ApiError
 from midsight.serve.openapi import ErrorBody
-from midsight.serve.search import read_filter
+from midsight.serve.search import Moment, read_filter
 from midsight.serve.thumbnails import Thumbnails
 
 MOST = 5000  # items of one answer
@@ -130,8 +129,8 @@ class ItemService:
         path: Annotated[list[str], Query(max_length=64)] = [],  # noqa: B006 (FastAPI copies it)
         kind: Annotated[list[Literal["image", "video", "page"]], Query()] = [],  # noqa: B006
         tag: Annotated[list[str], Query(max_length=64)] = [],  # noqa: B006
-        after: datetime | None = None,
-        before: datetime | None = None,
+        after: Moment | None = None,
+        before: Moment | None = None,
     ) -> Any:
         """What is in the index, the newest files first."""
         asked = SimpleNamespace(

@@ -24,6 +24,7 @@ class ServeLimits:
     max_body_bytes: int = 32 << 20
     max_image_bytes: int = 10 << 20  # of a picture's file
     max_pixels: int = 50_000_000  # of a picture: A4 at 600 dpi has 35 million
+    decode_seconds: float = 10.0  # of a picture's file, after which its decoder is ended
     max_media: int = 8  # pictures of a conversation
     queue: int = 8  # requests that wait while one is answered
     timeout: float = 300.0  # seconds from the request to the end of its answer
@@ -36,8 +37,10 @@ class ServeLimits:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.queue < 0 or self.pages < 0:
             raise ConfigError(f"queue and pages must be 0 or more, got {self.queue} and {self.pages}")
-        if not self.timeout > 0:
-            raise ConfigError(f"timeout must be above 0 seconds, got {self.timeout}")
+        if not (self.timeout > 0 and self.decode_seconds > 0):
+            raise ConfigError(
+                f"timeout and decode_seconds must be above 0, got {self.timeout} and {self.decode_seconds}"
+            )
 
     @property
     def images(self) -> Limits:
@@ -55,7 +58,7 @@ class EncoderLimits:
     max_clip_pixels: int = 150_000_000  # of all frames taken from a video together: they are in memory at once
     max_video_frames: int = 20_000  # of a video's file, whether looked at or not
     max_video_seconds: float = 3600.0
-    decode_seconds: float = 10.0  # of a video's file; a picture's time is bounded by its pixels
+    decode_seconds: float = 10.0  # of a picture's or a video's file, after which its decoder is ended
     max_inputs: int = 256  # of a request
     max_characters: int = 4096  # of a text
     max_labels: int = 1000
@@ -131,7 +134,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
     return bytes(body)
 
 
-async def discard_body(request: Request, max_bytes: int = 1 << 20, seconds: float = 0.03) -> None:
+async def discard_body(request: Request, max_bytes: int = 1 << 20, seconds: float = 0.015) -> None:
     """Take in what is left of a small body, so that a client still sending it hears an early refusal."""
     taken = 0
     with contextlib.suppress(TimeoutError, ClientDisconnect):

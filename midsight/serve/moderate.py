@@ -16,7 +16,7 @@ from midsight.serve.embeddings import check_model
 from midsight.serve.encoder import Ask, Encoder, Row
 from midsight.serve.errors import ApiError
 from midsight.serve.forms import read_request
-from midsight.serve.inputs import Entries, File, Item, read_entries
+from midsight.serve.inputs import Entries, File, Text, read_entries
 from midsight.serve.openapi import EXAMPLE_PICTURE, described
 
 PATH = "/v1/moderate"
@@ -124,7 +124,10 @@ class ModerateService:
         asked, files = await read_request(ask.request, ModerateRequest, self._encoder.limits)
         if asked.model is not None:
             check_model(asked.model, [self._encoder.about.name])
-        media = [_file(item) for item in read_entries(asked.input, files, self._encoder.limits)]
+        items = read_entries(asked.input, files, self._encoder.limits)
+        if text := next((item for item in items if isinstance(item, Text)), None):
+            raise ApiError(400, f"{text.place}: a text; expected a picture or a video", "invalid_value", text.place)
+        media = [file for file in await self._encoder.fetched(items, ask) if isinstance(file, File)]
         parts = [part for index, file in enumerate(media) for part in await self._parts(index, file)]
         if len(parts) > MOST_CLIPS:
             raise ApiError(
@@ -152,14 +155,3 @@ class ModerateService:
     def _verdict(self, index: int, clips: list[Clip]) -> dict[str, Any]:
         found = judge("", self._rules.policy.categories, clips).record()
         return {"object": "verdict", "index": index, "verdict": found["verdict"], "findings": found["findings"]}
-
-
-def _file(item: Item) -> File:
-    if isinstance(item, File):
-        return item
-    raise ApiError(
-        400,
-        f"{item.place}: expected a picture or a video, sent as a data: URL or an upload",
-        "invalid_value",
-        item.place,
-    )

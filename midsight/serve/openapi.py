@@ -112,8 +112,9 @@ def _form_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """Fields of a form: strings in place of parts, and files."""
     form = copy.deepcopy(schema)
     text = {"type": "string", "minLength": 1}
+    several = {"anyOf": [{"type": "array", "items": text}, text]}  # the field is there several times, or once
     for name in {"input", "without"} & form["properties"].keys():
-        form["properties"][name] = {"type": "array", "items": text, "description": "Texts or data: URLs."}
+        form["properties"][name] = {**several, "description": "Texts or data: URLs."}
     files = {"type": "string", "format": "binary"}
     form["properties"]["file"] = {"type": "array", "items": files, "description": "Pictures and videos."}
     return form

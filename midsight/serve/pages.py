@@ -2,12 +2,15 @@
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 
+from midsight.images import Pixels
 from midsight.plm.answer import Answerer, Page
 from midsight.serve.conversation import Prompt
+from midsight.serve.decoding import Decoders, raw_pixels
 from midsight.serve.limits import ServeLimits
-from midsight.serve.pictures import decode
+from midsight.serve.pictures import Picture
 
 Key = tuple[str | None, bool, tuple[bytes, ...]]  # system text, coarse, SHA-256 of each picture's file
 
@@ -15,8 +18,9 @@ Key = tuple[str | None, bool, tuple[bytes, ...]]  # system text, coarse, SHA-256
 class Pages:
     """For one thread; pages of one model."""
 
-    def __init__(self, limits: ServeLimits) -> None:
+    def __init__(self, limits: ServeLimits, decoder: Sequence[str] | None = None) -> None:
         self._limits = limits
+        self._decoders = Decoders(None, limits.images, limits.decode_seconds, decoder)
         self._kept: OrderedDict[Key, Page] = OrderedDict()
 
     def take(self, answerer: Answerer, prompt: Prompt) -> Page:
@@ -31,7 +35,7 @@ class Pages:
             return self._kept.pop(key)
         # another system text in front of the same pictures: the tower's part stays
         like = next((page for found, page in self._kept.items() if found[1:] == key[1:] and page.media), None)
-        page = answerer.read([decode(picture, self._limits) for picture in prompt.pictures])
+        page = answerer.read([self._pixels(picture) for picture in prompt.pictures])
         return page if like is None else replace(page, features=like.features)
 
     def give_back(self, prompt: Prompt, page: Page) -> None:
@@ -39,6 +43,14 @@ class Pages:
         self._kept[_key(prompt)] = page
         while len(self._kept) > self._limits.pages:
             self._kept.popitem(last=False)
+
+    def close(self) -> None:
+        """Ends the process that decodes."""
+        self._decoders.close()
+
+    def _pixels(self, picture: Picture) -> Pixels:
+        told = f"{picture.place}: picture {picture.number}"
+        return raw_pixels(self._decoders, picture.data, told, picture.place)
 
 
 def _key(prompt: Prompt) -> Key:

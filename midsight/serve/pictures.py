@@ -5,8 +5,6 @@ import binascii
 import re
 from dataclasses import dataclass
 
-from midsight.errors import MidsightError
-from midsight.images import Pixels, load_image
 from midsight.serve.errors import ApiError
 from midsight.serve.limits import ServeLimits
 
@@ -66,23 +64,6 @@ def read_data_url(url: str, place: str, number: int, limits: ServeLimits) -> Pic
             "invalid_image_format",
         )
     return Picture(data, place, number)
-
-
-def decode(picture: Picture, limits: ServeLimits) -> Pixels:
-    """Pixels uint8 (H, W, 3).
-
-    Raises:
-        ApiError: 400, more pixels than the limit, cut or broken.
-    """
-    try:
-        return load_image(picture.data, limits=limits.images)
-    except MidsightError as error:
-        reason = str(error).partition(" Raise ")[0]  # what a programmer could do; a client cannot
-        reason = reason.removeprefix(f"<{len(picture.data)} bytes>: ")
-        code = "image_too_large" if "limit" in reason else "invalid_image"
-        raise ApiError(
-            400, f"{picture.place}: picture {picture.number} cannot be read: {reason}", code, picture.place
-        ) from None
 
 
 def is_picture(data: bytes) -> bool:

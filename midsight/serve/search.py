@@ -1,12 +1,14 @@
 """`POST /v1/search`: words, pictures, videos and earlier hits in, what is most like them out."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -24,6 +26,22 @@ from midsight.serve.openapi import described
 PATH = "/v1/search"
 MOST = 1000  # hits of one answer
 ID = r"^[0-9a-f]{32}$"
+DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+
+
+def _as_date(value: object) -> object:
+    """Pydantic would take numbers as seconds since 1970."""
+    if value is None or (isinstance(value, str) and DATE.match(value)):
+        return value
+    raise PydanticCustomError("date", "expected a date as 2024-05-01, or with a time as 2024-05-01T12:00:00Z")
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_as_date),
+    Field(strict=False),
+    WithJsonSchema({"anyOf": [{"type": "string", "format": form} for form in ("date-time", "date")]}),
+]
 
 
 class SearchRequest(BaseModel):
@@ -40,8 +58,8 @@ class SearchRequest(BaseModel):
     paths: list[str] = Field([], max_length=64, description="Patterns: *.jpg, 2024/**")
     kinds: list[Literal["image", "video", "page"]] = []
     tags: list[str] = Field([], max_length=64, description="All of them.")
-    after: datetime | None = Field(None, strict=False, description="Files changed since: 2024-05-01, or with a time.")
-    before: datetime | None = Field(None, strict=False)
+    after: Moment | None = Field(None, description="Files changed since: 2024-05-01, or with a time.")
+    before: Moment | None = None
     min_bytes: int | None = Field(None, ge=0, lt=2**63)
     max_bytes: int | None = Field(None, ge=0, lt=2**63)
     top: int = Field(20, ge=1, le=MOST)

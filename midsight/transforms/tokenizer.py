@@ -16,7 +16,7 @@ from midsight.errors import ConfigError, InputError
 
 VOCABULARY = Path(__file__).parent.parent / "assets" / "clip_vocabulary" / "merges.txt.gz"
 MERGES = 49152 - 256 - 2
-WORDS_KEPT = 100_000  # words whose ids are remembered, about 20 MB
+WORDS_KEPT = 20_000  # words whose ids are remembered, about 4 MB
 LONGEST_KEPT = 40  # letters of such a word: longer ones hardly come twice
 START, END = "<start_of_text>", "<end_of_text>"
 START_ID, END_ID = 49406, 49407

@@ -120,7 +120,7 @@ def first_tokens_computed(pair: pe.CLIP, ids: torch.Tensor, monkeypatch: pytest.
     rows, ragged = [], packed.PackedBlock.ragged
 
     def counted(self: packed.PackedBlock, x: torch.Tensor, *others: Any) -> torch.Tensor:
-        rows.append(len(x))
+        rows.append(sum(count * length for count, length in others[0]))  # without those that fill up
         return ragged(self, x, *others)
 
     with monkeypatch.context() as patch:
@@ -150,7 +150,7 @@ def test_a_long_start_is_computed_once(length: int, operators: str, monkeypatch:
     rows, ragged = [], packed.PackedBlock.ragged
 
     def counted(self: packed.PackedBlock, x: torch.Tensor, *others: Any) -> torch.Tensor:
-        rows.append(len(x))
+        rows.append(sum(count * length for count, length in others[0]))  # without those that fill up
         return ragged(self, x, *others)
 
     monkeypatch.setattr(packed.PackedBlock, "ragged", counted)
@@ -199,6 +199,13 @@ def test_one_block_and_no_text() -> None:
     expected = tower(ids)
     assert relative_error(tower.pack()(ids), expected) < 5e-6
     assert tower(ids[:0]).shape == (0, 24)
+
+
+def test_rows_come_in_few_numbers() -> None:
+    found = [packed.rounded(rows) for rows in range(1, packed.TEXT_ROWS + 1)]
+    assert all(rows <= new <= max(rows, 1.125 * rows) for rows, new in enumerate(found, 1))
+    assert len(set(found)) < 75  # oneDNN keeps code for each of them, for each of five linear maps: of a thousand
+    assert packed.rounded(1) == 1
 
 
 def test_parts_hold_every_text_once() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 import midsight
+from benchmarks.serving import POLICY
 from midsight.library.index import Indexer, Settings
 from midsight.library.index.filetable import FileTable
 from midsight.library.index.generation import address
@@ -23,12 +24,8 @@ from midsight.serve.services import Wanted, open_services
 from tests.library.documents.makers import Sheet, write_pdf
 from tests.serve.server import file, serving_app
 
+__all__ = ["DEMO", "POLICY", "make_index", "make_many", "make_photos", "serving_library"]
 DEMO = Path(midsight.__file__).parent / "assets" / "demo"
-POLICY = """version: 1
-categories:
-  animals: {prompts: [a cat, a dog], negatives: [a statue], threshold: 0.5}
-  vehicles: {prompts: [a motorcycle, a rocket], negatives: [a house], threshold: 0.9, review: 0.3}
-"""
 
 
 def make_photos(folder: Path) -> Path:

@@ -39,15 +39,20 @@ def serving(
     model: PLM,
     limits: ServeLimits = ServeLimits(),  # noqa: B008
     keys: Sequence[str] = (),
+    decoder: Sequence[str] | None = None,
 ) -> Iterator[str]:
-    """The address of a chat server, for the time of the block."""
-    with serving_app(create_app([ChatService(model, NAME, limits, threads=1)], keys)) as address:
+    """The address of a chat server, for the time of the block; it decodes in its own process."""
+    with serving_app(create_app([ChatService(model, NAME, limits, threads=1, decoder=decoder)], keys)) as address:
         yield address
 
 
 @contextlib.contextmanager
 def serving_encoder(folder: Path, limits: EncoderLimits = EncoderLimits(), **options: Any) -> Iterator["Served"]:  # noqa: B008
-    """A server of a saved encoder, for the time of the block; options are an Encoder's."""
+    """A server of a saved encoder, for the time of the block; options are an Encoder's.
+
+    It decodes in its own process: starting others takes longer than most tests.
+    """
+    options = {"decoder": None, **options}
     encoder = Encoder(lambda: midsight.load(folder, device="cpu", threads=1), limits, **options)
     services = [EmbeddingService(encoder)]
     app = create_app([*services, *([ClassifyService(encoder)] if encoder.about.context_length else [])])

@@ -160,7 +160,7 @@ def test_a_model_that_does_not_come_back_is_told(tiny_folder: Path, caplog: pyte
             return model
         raise midsight.errors.CheckpointError("model.safetensors: no such file")
 
-    encoder = Encoder(load, unload_after=0.1)
+    encoder = Encoder(load, unload_after=0.1, decoder=None)
     with server.serving_app(create_app([EmbeddingService(encoder)])) as address:
         server.until(lambda: not encoder.loaded)
         assert post(address, {"model": "tiny", "input": "a"}, path="/v1/embeddings")[0] == 500
@@ -169,7 +169,7 @@ def test_a_model_that_does_not_come_back_is_told(tiny_folder: Path, caplog: pyte
 
 def test_a_server_told_to_stop_finishes_and_refuses(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As SIGTERM does it: what runs is answered, new requests hear 503, and the end comes by itself."""
-    encoder = Encoder(lambda: midsight.load(tiny_folder, device="cpu", threads=1))
+    encoder = Encoder(lambda: midsight.load(tiny_folder, device="cpu", threads=1), decoder=None)
     app = create_app([EmbeddingService(encoder)])
     with bind("127.0.0.1", 0) as listening:
         running = make_server(app, grace=20)

@@ -14,9 +14,14 @@ import pytest
 
 import midsight
 from benchmarks import hostile
+from midsight.library.moderate import read_policy
+from midsight.library.moderate.scores import Scorer
+from midsight.serve import Encoder, create_app
 from midsight.serve.errors import ApiError
 from midsight.serve.fetch import Fetcher, is_public
+from midsight.serve.moderate import ModerateService, Rules
 from tests.serve import server
+from tests.serve.library import POLICY
 from tests.serve.server import Served, file
 
 PRIVATE = [
@@ -202,6 +207,29 @@ def test_a_picture_from_an_allowed_host_is_embedded(
         status, body, _ = served.post({"input": url("/text")})
         assert (status, body["error"]["code"]) == (400, "invalid_image_format")
         assert "secret" not in str(body)
+
+
+def test_a_picture_from_an_allowed_host_is_judged(fetcher: Fetcher, site: int, tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    model = midsight.load(device="cpu", threads=1)
+    policy = read_policy(tmp_path / "policy.yaml")
+    encoder = Encoder(lambda: model, fetcher=fetcher, decoder=None)
+    service = ModerateService(encoder, Rules(policy, Scorer(model, policy)))
+
+    def judge(path: str) -> tuple[int, Any]:
+        part = {"type": "image_url", "image_url": {"url": f"http://pictures.example:{site}{path}"}}
+        return server.post(address, {"input": [part]}, path="/v1/moderate")[:2]
+
+    with server.serving_app(create_app([service])) as address:
+        status, body = judge("/moved")
+        assert status == 200, body
+        sent = server.post(address, {"input": [server.data_url(file(0))]}, path="/v1/moderate")[1]
+        assert body["data"] == sent["data"]
+        for path, code in (("/text", "invalid_image_format"), ("/metadata", "invalid_image_url"), ("/missing", None)):
+            status, body = judge(path)
+            assert (status, body["error"]["param"]) == (400, "input.0.image_url.url")
+            assert code in (None, body["error"]["code"])
+        assert encoder._places.now.bodies == 0  # what was fetched is given back
 
 
 def test_served_by_default_fetches_nothing(served: Served, site: int) -> None:

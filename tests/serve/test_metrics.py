@@ -14,7 +14,7 @@ from tests.serve.server import Served, get
 
 def test_figures_are_prometheus_text_and_count(tiny_folder: Path) -> None:
     metrics = Metrics()
-    encoder = Encoder(lambda: midsight.load(tiny_folder, device="cpu", threads=1), metrics=metrics)
+    encoder = Encoder(lambda: midsight.load(tiny_folder, device="cpu", threads=1), metrics=metrics, decoder=None)
     with server.serving_app(create_app([EmbeddingService(encoder)], ["key"], metrics)) as address:
         key = {"Authorization": "Bearer key"}
         body = {"model": "tiny", "input": ["a", "b"]}

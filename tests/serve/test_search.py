@@ -115,7 +115,9 @@ def test_uploads_with_fields(api: httpx.Client) -> None:
         ({"similar_to": ["../x"]}, 400, "similar_to.0", "pattern"),
         ({"input": "a", "kinds": ["sound"]}, 400, "kinds.0", "'image', 'video' or 'page'"),
         ({"input": "a", "top": 100_000}, 400, "top", "less than or equal to 1000"),
-        ({"input": "a", "after": "never"}, 400, "after", "valid datetime"),
+        ({"input": "a", "after": "never"}, 400, "after", "expected a date as 2024-05-01"),
+        ({"input": "a", "after": 1.5}, 400, "after", "expected a date as 2024-05-01"),
+        ({"input": "a", "before": "2024-13-01"}, 400, "before", "month value"),
         ({"input": "a", "without": "a", "words": False}, 400, None, "cancel each other"),
         ({"input": "a", "without": [" "]}, 400, "without.0", "empty"),
         ({"input": "a", "model": "other"}, 404, "model", "there is no 'other'"),
@@ -237,6 +239,12 @@ def test_verdicts_are_those_of_a_moderator(api: httpx.Client, photos: Path, mode
             assert finding == known
     assert api.post("/v1/moderate", json={"input": "a text"}).status_code == 400
     assert api.post("/v1/moderate", json={"input": data_url(b"\xff\xd8\xff")}).status_code == 400
+
+
+def test_a_method_that_is_not_there_names_those_that_are(api: httpx.Client) -> None:
+    answer = api.delete("/v1/reviews")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
+    assert api.get("/v1/items", params={"before": "0.5"}).status_code == 400
 
 
 def test_decisions_are_kept(api: httpx.Client, photos: Path) -> None:

@@ -4,19 +4,15 @@ It stands alone so that a file which hangs or kills its decoder costs that file 
 after the other over a connection, and answers with pieces (pixels ready for the encoder) and one last word. The time
 limit is the kernel's alarm, which ends the process whatever code it is in, and even where its parent is gone.
 
-Messages are JSON, pixels follow as plain bytes: nothing that a broken file could make of this process is run by the
-other one.
+Pixels follow the messages as plain bytes; see `midsight.child`.
 """
 
-import json
 import os
-import signal
+import socket
 import stat
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midsight import video
+from midsight import child, video
 from midsight.configs import PreprocessConfig
 from midsight.errors import MediaError, MidsightError
 from midsight.files import content_hash
@@ -174,33 +170,21 @@ def look(pixels: Tensor) -> str:
     return f"{sum(bit << place for place, bit in enumerate(bits)):016x}"
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: socket.socket) -> None:
     """Answers until the other side is gone."""
-    first = json.loads(connection.recv_bytes())
+    first, _ = child.receive(connection)
     job = Job(preprocess=_preprocess(first.pop("preprocess")), **first)
     while True:
-        try:
-            wanted = json.loads(connection.recv_bytes())
-            for message, pixels in read(
-                Path(os.fsdecode(bytes.fromhex(wanted["path"]))), wanted["kind"], job, _give_time
-            ):
-                connection.send_bytes(json.dumps(message).encode())
-                if pixels is not None:
-                    connection.send_bytes(pixels.contiguous().numpy().tobytes())
-        except (EOFError, ConnectionError):
-            return
+        wanted, _ = child.receive(connection)
+        path = Path(os.fsdecode(bytes.fromhex(wanted["path"])))
+        for message, pixels in read(path, wanted["kind"], job, child.give_time):
+            child.send(connection, message, b"" if pixels is None else pixels.contiguous().numpy().data.cast("B"))
 
 
 def _preprocess(values: dict[str, Any]) -> PreprocessConfig:
     """JSON has lists where the configuration has tuples."""
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     return PreprocessConfig(**values)
-
-
-def _give_time(seconds: float) -> None:
-    """From now on; 0 takes the limit away. The alarm is not handled: it ends the process."""
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _reason(path: Path, error: BaseException) -> str:
@@ -218,9 +202,9 @@ _SCRATCH = Scratch()
 
 def main() -> None:
     """Serves the connection whose number is the only argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     torch.set_num_threads(1)
-    serve(Connection(int(sys.argv[1])))
+    with child.connection() as connection:
+        serve(connection)
 
 
 if __name__ == "__main__":
