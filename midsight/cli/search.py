@@ -80,7 +80,7 @@ def search(
     with Library(index) as library:
         loaded = None
         if query.needs_model:
-            with show.status(f"loading {library.about.model}"):
+            with options.loading(library.about.model):
                 loaded = library.open_model(device, dtype, threads) if model is None else None
             if model is not None:
                 loaded = options.open_model(model, device, dtype, threads=threads)

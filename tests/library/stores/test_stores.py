@@ -1,6 +1,8 @@
 """Every store keeps the same promises; what it gives is compared with plain numpy."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -256,3 +258,20 @@ def test_filters_that_cannot_be() -> None:
 def test_a_full_disk_is_told_with_path_and_bytes() -> None:
     error = could_not_write("/photos/rows", 12345, OSError("LanceError(IO): No space left on device (os error 28)"))
     assert str(error).startswith("/photos/rows: 12,345 bytes could not be written (no space left on the device).")
+
+
+def test_the_quick_import_of_lancedb_leaves_its_functions_checked() -> None:
+    script = """
+import gc, pydantic
+from midsight.library.stores.lance import import_lancedb
+before = pydantic.validate_call
+import_lancedb()
+assert pydantic.validate_call is before and gc.isenabled()
+from lance_namespace_urllib3_client import TableApi
+try:
+    TableApi().count_table_rows(id=5)
+except pydantic.ValidationError as error:
+    print(*{one["loc"][0] for one in error.errors()})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout) == ("", "id\n")
