@@ -128,12 +128,15 @@ def in_child(work: Callable[..., Any], *args: Any, kill_after: float | None = No
     return found["result"]
 
 
-def run_index(model: Perception, root: Path, group: int = 16, decoder: Any = None) -> dict[str, Any]:
+def run_index(
+    model: Perception, root: Path, group: int = 16, decoder: Any = None, load: str | None = None
+) -> dict[str, Any]:
     """A run of the indexer; what it did, by name, and what it used."""
-    from midsight.library.index import Indexer, writer
+    from midsight.library.index import About, Indexer, writer
 
     writer.GROUP_FILES = group
-    with Indexer(model, root, decoder=decoder, decode_seconds=DECODE_SECONDS) as indexer:
+    opened = About("", "", 0, load=load)
+    with Indexer(model, root, load=opened, decoder=decoder, decode_seconds=DECODE_SECONDS) as indexer:
         start = time.perf_counter()
         done = {outcome.path.name: (outcome.did, outcome.result) for outcome in indexer.run()}
         return {"done": done, "seconds": time.perf_counter() - start, **_cpu()}
@@ -169,8 +172,12 @@ def same(a: dict[str, Any], b: dict[str, Any], *, part: bool = False) -> bool:
     ) and (part or a["files"] == b["files"])
 
 
-def broken(model: Perception, folder: Path, count: int, damaged: int) -> list[str]:
-    """A folder of `count` files of which some are broken; lines that say how it went."""
+def broken(model: Perception, folder: Path, count: int, damaged: int, load: str | None) -> list[str]:
+    """A folder of `count` files of which some are broken; lines that say how it went.
+
+    Args:
+        load: what opens the model again, for the command line.
+    """
     bad = damaged - 2
     (folder / "photos").mkdir()
     root = folder / "photos"
@@ -178,7 +185,7 @@ def broken(model: Perception, folder: Path, count: int, damaged: int) -> list[st
     ways = break_files(root, bad) | {"hang.jpg": "hangs", "kill.jpg": "kills"}
     (root / "hang.jpg").write_bytes(b"HANG")
     (root / "kill.jpg").write_bytes(b"KILL")
-    run = in_child(run_index, model, root, 512, (sys.executable, "-c", ODD_DECODER))
+    run = in_child(run_index, model, root, 512, (sys.executable, "-c", ODD_DECODER), load)
     failed = {name for name, (_, result) in run["done"].items() if result != "indexed"}
     found = in_child(state, root)
     assert failed == set(ways), f"differ: {sorted(failed ^ set(ways))[:10]}"
@@ -268,7 +275,7 @@ def kills(model: Perception, folder: Path, count: int, times: int, seed: int = 0
     ]
 
 
-def compaction(folder: Path, times: int, commits: int = 200, seed: int = 0) -> list[str]:
+def compaction(folder: Path, times: int, commits: int, seed: int = 0) -> list[str]:
     """SIGKILL while a store of many small pieces is put together."""
     begun, here = folder / "pieces", folder / "compacted"
     in_child(many_commits, begun, commits)
@@ -385,19 +392,24 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="files of the folder with broken ones")
     parser.add_argument("--broken", type=int, help="how many of them are broken; 3 %% if not given")
     parser.add_argument("--files", type=int, default=200, help="files of the folder whose index is killed")
+    parser.add_argument("--commits", type=int, default=200, help="of the store whose compaction is killed")
+    parser.add_argument("--model", type=Path, help="a folder; the embedded model if not given")
     parser.add_argument("--kills", type=int, default=50, help="how many runs, and how many compactions, are killed")
     parser.add_argument("--disk", type=int, default=2**20, help="bytes of the small file system")
     args = parser.parse_args()
     if set(args.names) - set(names):
         parser.error(f"there are {', '.join(names)}")
-    model = midsight.load(device="cpu", threads=1)
+    load = None if args.model is None else os.fspath(args.model.resolve())
+    model = midsight.load(load, device="cpu", threads=1)
     model.identity  # noqa: B018  (once, not in each fork)
     importlib.import_module("lancedb")  # the same
     work: dict[str, Callable[[Path], list[str]]] = {
-        "broken": lambda folder: broken(model, folder, args.count, args.broken or round(args.count * SHARE_BROKEN)),
+        "broken": lambda folder: broken(
+            model, folder, args.count, args.broken or round(args.count * SHARE_BROKEN), load
+        ),
         "overhead": lambda folder: overhead(model, folder, max(100, args.count // 20)),
         "kills": lambda folder: kills(model, folder, args.files, args.kills),
-        "compaction": lambda folder: compaction(folder, args.kills),
+        "compaction": lambda folder: compaction(folder, args.kills, args.commits),
         "disk": lambda folder: disk(model, folder, 1000, args.disk),
     }
     for name in args.names or names:
