@@ -232,6 +232,30 @@ def test_an_index_over_many_rows_finds_nearly_all(tmp_path: Path, monkeypatch: p
     assert found(store, vectors(1, seed=9)[0], top=1) == ["in/new.jpg"], "rows behind the index are searched, too"
 
 
+def test_lancedb_finds_the_same_through_an_index_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lancedb
+
+    monkeypatch.setattr(lance, "ANN_FROM", 5000)
+    monkeypatch.setattr(lance, "_LISTS_ROOT", 0.25)  # as many lists as a large table has
+    store = open_store(tmp_path / "rows", DIM, create=True)
+    names = [f"f{i}" for i in range(5000)]
+    store.replace(names, rows(names, vectors(5000)))
+    store.optimize()
+    page = (Path(__file__).parents[3] / "docs" / "search.md").read_text()
+    said: dict[str, Any] = {}
+    exec("def nearest" + page.split("def nearest")[1].split("\n\n\n")[0], said)
+    table = lancedb.connect(tmp_path / "rows").open_table("rows")
+    missed = 0
+    for question in vectors(40, seed=4):
+        exact = found(store, question, exact=True)
+        assert [row["path"] for row in table.search(question).bypass_vector_index().limit(10).to_list()] == exact
+        assert [row["path"] for row in said["nearest"](table, question, 10).to_list()] == found(store, question)
+        missed += len(set(exact) - {row["path"] for row in table.search(question).limit(10).to_list()})
+    assert missed > 0, "else the page need not say anything"
+
+
 @pytest.mark.parametrize(
     ("glob", "fits", "not_"),
     [
