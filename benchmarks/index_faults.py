@@ -466,7 +466,7 @@ def _made_rows(number: int) -> Any:
 
     vector = np.random.default_rng(number).normal(size=64).astype(np.float32)
     record = FileRecord("made", "image", "indexed", 1, number * 10**9, "00", 1)
-    rows = make_rows(record, [Embedded(Place("image"), vector / np.linalg.norm(vector))], 64).to_pylist()
+    rows = make_rows([(record, [Embedded(Place("image"), vector / np.linalg.norm(vector))])], 64).to_pylist()
     rows[0]["id"] = rows[0]["file"] = f"{number % 150:032x}"
     import pyarrow
 
