@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,7 @@ def _loader(pictures: Path) -> Any:
             with Image.open(paths[number]) as image:
                 return {"name": str(paths[number]), "image": transform(image)}
 
+    warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)  # its worker has nothing to do with it
     return DataLoader(Files(), batch_size=BATCH, num_workers=1)
 
 

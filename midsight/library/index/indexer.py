@@ -139,7 +139,9 @@ class Indexer:
                     f"{self.root}: nothing is in it, but its index knows {len(self._known)} files. Is a drive missing? "
                     f"To begin anew, delete {self._generation.manifest.folder}."
                 )
-            self.plan = make_plan(self._scan, self._known, self._generation.store.files(), retry=retry)
+            stored = self._generation.store.files()
+            self.plan = make_plan(self._scan, self._known, stored, retry=retry)
+            again = {file_id(found.name) for found in (*self.plan.todo, *self.plan.refused)} & stored.keys()
             how = self.about.settings
             job = Job(model.preprocess, how.clip_seconds, how.frames, decode_seconds)
             self._decoders = Decoders(job, decoder)
@@ -147,7 +149,7 @@ class Indexer:
         except BaseException:
             self._stack.close()
             raise
-        self._writer: Writer[FileOutcome] = Writer(self._generation.store, self._generation.table)
+        self._writer: Writer[FileOutcome] = Writer(self._generation.store, self._generation.table, again)
 
     @property
     def folder(self) -> Path:

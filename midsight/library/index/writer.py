@@ -1,7 +1,7 @@
 """Groups of files to the store and then to the table of files."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from midsight.library.index.filetable import FileRecord, FileTable
@@ -20,10 +20,15 @@ GROUP_SECONDS = 5.0  # most work that a kill can cost, beside one file
 
 
 class Writer(Generic[T]):
-    """Keeps files until a group is full; gives out what belongs to them once they are committed."""
+    """Keeps files until a group is full; gives out what belongs to them once they are committed.
 
-    def __init__(self, store: Store, table: FileTable) -> None:
-        self._store, self._table = store, table
+    Args:
+        stored: ids of the files to come that have rows in the store. The others are only added: to look for their rows
+            would take time and memory with every piece that the store is made of.
+    """
+
+    def __init__(self, store: Store, table: FileTable, stored: Collection[str]) -> None:
+        self._store, self._table, self._stored = store, table, stored
         self._waiting: list[tuple[FileRecord, pa.Table | Sequence[Embedded], T]] = []
         self._rows = 0
         self._since = time.monotonic()
@@ -55,6 +60,9 @@ class Writer(Generic[T]):
         pieces = [(record, rows) for record, rows, _ in group if not isinstance(rows, pa.Table)]
         tables = [rows for _, rows, _ in group if isinstance(rows, pa.Table)]
         rows = pa.concat_tables([make_rows(pieces, self._store.dim), *tables])
-        self._store.replace([record.id for record, _, _ in group], rows)
+        ids = [record.id for record, _, _ in group]
+        self._store.replace(
+            [name for name in ids if name in self._stored], rows, [name for name in ids if name not in self._stored]
+        )
         self._table.put([record for record, _, _ in group])
         yield from (outcome for _, _, outcome in group)

@@ -76,9 +76,9 @@ class LanceStore:
         """Numbers of an embedding."""
         return self._dim
 
-    def replace(self, files: Sequence[str], rows: "pa.Table") -> None:
+    def replace(self, files: Sequence[str], rows: "pa.Table", new: Sequence[str] = ()) -> None:
         """As `Store.replace`, in one commit."""
-        check_rows(files, rows, self._dim)
+        check_rows([*files, *new], rows, self._dim)
         known = Filter(files=tuple(files))
         try:
             if not files or not self.count(known):

@@ -78,6 +78,12 @@ def test_replacing_takes_what_was_there(store: Store) -> None:
     store.replace(["x", "z", "unknown"], rows([], vectors(0)))
     assert store.files() == {"y": 1}
     store.replace([], rows([], vectors(0)))
+    store.replace(["x"], rows(["x#3", "new"], vectors(2, seed=8)), ["new"])
+    assert {name: store.files().get(name) for name in ("x", "new")} == {"x": 1, "new": 1}
+    store.replace(["x", "new"], rows([], vectors(0)))
+    store.replace([], rows(["added"], vectors(1, seed=8)), ["added"])
+    assert store.files().get("added") == 1
+    store.replace(["added"], rows([], vectors(0)))
     assert store.read([]).num_rows == 0
     assert store.count() == 1
 
