@@ -3,17 +3,20 @@
 import gc
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import open_clip
 import torch
 
 from benchmarks import machine, twins
-from benchmarks.captions import CAPTIONS
-from benchmarks.common import against_best, beside, fresh, least_cosine, relative_error, verdict
+from benchmarks.captions import CAPTIONS, DOINGS, SUBJECTS
+from benchmarks.common import against_best, beside, check_same, fresh, least_cosine, ratio, relative_error, verdict
 from benchmarks.names import OPEN_CLIP_NAMES
 from benchmarks.report import Section
 from benchmarks.twins import BF16, Twins
+from midsight.tasks.zero_shot import build_classifier, get_templates
+from midsight.transforms import get_text_tokenizer
 
 CASES = (  # S has the text tower of T; the goal is for fp32
     ("PE-Core-T16-384", "fp32", 4.0),
@@ -21,11 +24,15 @@ CASES = (  # S has the text tower of T; the goal is for fp32
     ("PE-Core-B16-224", "fp32", 4.0),
 )
 ROUNDS = 11
+NAMES = sorted(f"{subject} {doing}".strip() for subject, doing in product(SUBJECTS, DOINGS))
+TEMPLATES, CLASSIFIER_ROUNDS = 8, 3  # the first of ImageNet's 80
 INTRO = (
     "Token ids to embeddings, 16 captions at once, context 32. open_clip computes all 32 places of every text (its "
     "mask takes no shorter ones); midsight leaves out what follows the end token, which the causal mask keeps from "
-    "mattering, so that fp32 stays exact. Error: largest relative error of an embedding in fp32, lowest cosine to "
-    "open_clip's fp32 in bf16. The goal is for fp32 against open_clip."
+    "mattering, and computes what all texts begin with once, so that fp32 stays exact. The classifier is "
+    "`midsight.tasks.zero_shot.build_classifier` beside `open_clip.build_zero_shot_classifier`, from names to columns. "
+    "Error: largest relative error of an embedding in fp32, lowest cosine to open_clip's fp32 in bf16. The goal is for "
+    "fp32 against open_clip."
 )
 
 
@@ -44,6 +51,7 @@ def run() -> Section:
         section.rows.append(row)
         print(row, file=sys.stderr, flush=True)
         gc.collect()  # packed towers refer to themselves
+    section.rows.append(classifier())
     lengths = (tokens.argmax(dim=-1) + 1).float()
     section.notes.append(
         f"Captions have {lengths.mean():.1f} tokens on average with both marks, {lengths.max():.0f} at most. "
@@ -76,6 +84,35 @@ def measure(pair: Twins, precision: str, goal: float | None, tokens: torch.Tenso
         "Error": f"{relative_error(ours, expected):.1e}" if exact else f"cosine {least_cosine(ours, expected):.6f}",
         "Peak memory": memory(pair, precision),
     }
+
+
+def classifier() -> dict[str, str]:
+    """Names in templates to a zero-shot classifier: `build_classifier` beside open_clip's own function."""
+    pair, templates = Twins("PE-Core-T16-384"), get_templates("imagenet1k")[:TEMPLATES]
+    encode, ours = pair.packed(torch.float32).encode_text, get_text_tokenizer(pair.ours.context_length)
+    theirs = open_clip.get_tokenizer(OPEN_CLIP_NAMES[pair.name])
+
+    def build() -> torch.Tensor:
+        return build_classifier(lambda texts: encode(ours(texts)), NAMES, templates)
+
+    def peer() -> torch.Tensor:
+        usual = [template.replace("{c}", "{}") for template in templates]
+        return open_clip.build_zero_shot_classifier(pair.open_clip, theirs, NAMES, usual)
+
+    calls = {"midsight": twins.inference(build), "open_clip": twins.inference(peer)}
+    found, expected = calls["midsight"]().T, calls["open_clip"]().T
+    check_same(found, expected, "classifiers")
+    times, _, remark = machine.probed(calls, torch.float32, CLASSIFIER_ROUNDS)
+    row = {
+        "Case": f"classifier of {len(NAMES)} names in {TEMPLATES} templates, T16-384, fp32",
+        "Speed": f"{ratio(times['midsight'], times['open_clip'], 'open_clip')}{remark}",
+        "Goal": "-",
+        "Per caption": beside(times, "midsight", "open_clip", len(NAMES) * TEMPLATES),
+        "Error": f"{relative_error(found, expected):.1e}",
+        "Peak memory": "-",
+    }
+    print(row, file=sys.stderr, flush=True)
+    return row
 
 
 def memory(pair: Twins, precision: str) -> str:

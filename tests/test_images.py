@@ -432,3 +432,24 @@ def test_scratch_memory_is_used_again() -> None:
     second = load_image(data, scratch=scratch)
     assert np.shares_memory(first, second)
     np.testing.assert_array_equal(second, expected)
+
+
+def test_pages_of_a_tiff(photo: Image.Image) -> None:
+    turned = [photo, photo.rotate(90, expand=True), photo.convert("L")]
+    data = encoded(turned[0], "TIFF", save_all=True, append_images=turned[1:], compression="tiff_lzw")
+    assert images.count_pages(data) == 3
+    for number, page in enumerate(turned, 1):
+        np.testing.assert_array_equal(load_image(data, page=number), np.asarray(page.convert("RGB")))
+    for number in (0, 4):
+        with pytest.raises(MediaError, match=f"has 3 pages, page {number} was asked for"):
+            load_image(data, page=number)
+
+
+def test_other_pictures_are_one_page(photo: Image.Image) -> None:
+    animated = encoded(photo, "GIF", save_all=True, append_images=[photo.rotate(180)])
+    assert [images.count_pages(data) for data in (encoded(photo, "PNG"), encoded(photo, "JPEG"), animated)] == [1, 1, 1]
+    assert images.count_pages(encoded(photo, "TIFF")) == 1
+    with pytest.raises(MediaError, match="empty"):
+        images.count_pages(b"")
+    with pytest.raises(MediaError, match="cut"):
+        images.count_pages(encoded(photo, "TIFF")[:8])

@@ -11,6 +11,7 @@ from midsight.api.perception import Perception
 from midsight.checkpoints import EMBEDDED, Pretrained, identity, load_pretrained, open_pretrained, vision_tower
 from midsight.configs import PreprocessConfig
 from midsight.errors import ConfigError
+from midsight.pages import cast
 from midsight.pe import CLIP, VisionTransformer
 
 Dtype = Literal["auto", "fp32", "bf16"]
@@ -121,7 +122,7 @@ def _build(found: Pretrained, layer: int | None) -> CLIP | VisionTransformer:
     with torch.device("meta"):
         pair = found.text is not None and layer is None
         model = CLIP(found.vision, found.text) if pair and found.text else VisionTransformer(found.vision)
-    model.load_state_dict({key: tensor.float() for key, tensor in weights.items()}, assign=True)
+    model.load_state_dict({key: cast(tensor, torch.float32) for key, tensor in weights.items()}, assign=True)
     model.eval().requires_grad_(False)
     if layer is not None and isinstance(model, VisionTransformer):
         model.truncate(layer)

@@ -13,6 +13,7 @@ from midsight.checkpoints.match import BLOCK
 from midsight.checkpoints.renames import VISUAL, vision_tower
 from midsight.configs import PreprocessConfig
 from midsight.errors import LayerError
+from midsight.pages import release
 
 VERSION = 1  # of the rule below; part of what is hashed
 PIECE = 64 << 20  # bytes
@@ -24,7 +25,7 @@ def identity(state_dict: Mapping[str, Tensor], preprocess: PreprocessConfig, lay
     The weights count by published name in sorted order, each with its dtype, shape and bytes (row-major, little
     endian) as stored: no cast is made, so half-precision weights are another model than the same ones in single
     precision. The layout and the file that they came from do not count, nor does the `visual.` prefix of a tower
-    alone. Tensors are hashed where they lie, by several threads.
+    alone. Tensors are hashed where they lie, by several threads, and leave no page of their file behind.
 
     Args:
         state_dict: published names.
@@ -63,4 +64,5 @@ def _hash(tensor: Tensor) -> bytes:
     data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
     for start in range(0, data.nbytes, PIECE):
         digest.update(data[start : start + PIECE])
+    release([tensor])
     return digest.digest()

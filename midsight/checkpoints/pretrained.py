@@ -26,6 +26,7 @@ from midsight.checkpoints.renames import StateDict, vision_tower
 from midsight.checkpoints.writer import SHARD_BYTES, write_json, write_sharded
 from midsight.configs import MODELS, PEConfig, PETextConfig, PreprocessConfig
 from midsight.errors import CheckpointError, OutputError
+from midsight.pages import cast
 
 CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
 DIGEST = "midsight_config"  # in the safetensors header
@@ -141,7 +142,7 @@ def has_config(path: Path) -> bool:
 
 
 def _cast(state_dict: StateDict, dtype: torch.dtype | None) -> StateDict:
-    return state_dict if dtype is None else {key: tensor.to(dtype) for key, tensor in state_dict.items()}
+    return state_dict if dtype is None else {key: cast(tensor, dtype) for key, tensor in state_dict.items()}
 
 
 def load_tower(source: object, vision: PEConfig, *, revision: str | None = None) -> StateDict:
@@ -151,13 +152,13 @@ def load_tower(source: object, vision: PEConfig, *, revision: str | None = None)
         CheckpointError: missing, cut, foreign, or of another configuration.
     """
     state_dict = _load(source, vision, None, revision)
-    return {key: tensor.float() for key, tensor in state_dict.items()}
+    return {key: cast(tensor, torch.float32) for key, tensor in state_dict.items()}
 
 
 def load_pair(source: object, vision: PEConfig, text: PETextConfig, *, revision: str | None = None) -> StateDict:
     """A CLIP pair's weights in float32, checked against its configurations; errors as `load_tower`."""
     state_dict = _load(source, vision, text, revision)
-    return {key: tensor.float() for key, tensor in state_dict.items()}
+    return {key: cast(tensor, torch.float32) for key, tensor in state_dict.items()}
 
 
 def _load(source: object, vision: PEConfig, text: PETextConfig | None, revision: str | None) -> StateDict:

@@ -53,7 +53,7 @@ def convert(
     revision: options.Revision = None,
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="fp32, fp16 or bf16. Default: as stored, bit for bit.", show_default=False),
+        typer.Option("--dtype", help="fp32, fp16 or bf16. Default: as stored.", show_default=False),
     ] = None,
 ) -> None:
     """Write a checkpoint in another layout, tensor by tensor.

@@ -25,7 +25,10 @@ from midsight.errors import ConfigError, InputError, MediaError, MidsightError, 
 from midsight.images.exif import ORIENTATION_TAG, jpeg_orientation, upright
 from midsight.images.pixels import Pixels, from_array, over_white, to_8_bits
 
-__all__ = ["DEFAULT_LIMITS", "IMAGE_SUFFIXES", "Limits", "Pixels", "Scratch", "describe", "load_image", "open_stored"]
+__all__ = [
+    "DEFAULT_LIMITS", "IMAGE_SUFFIXES", "Limits", "Pixels", "Scratch", "count_pages", "describe", "load_image",
+    "open_stored",
+]  # fmt: skip
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")
@@ -33,6 +36,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 _QUIET_FORMATS = frozenset(("PNG", "WEBP", "GIF", "BMP", "AVIF", "HEIF", "PPM", "JPEG", "MPO"))
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 _pillow_lock = threading.Lock()
 
 
@@ -82,7 +86,12 @@ def describe(source: object) -> str:
 
 
 def load_image(
-    source: Any, *, limits: Limits = DEFAULT_LIMITS, reduced_to: int | None = None, scratch: Scratch | None = None
+    source: Any,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    reduced_to: int | None = None,
+    scratch: Scratch | None = None,
+    page: int = 1,
 ) -> Pixels:
     """The picture's pixels as a person would see them: upright, RGB, transparent parts over white, first frame.
 
@@ -95,6 +104,7 @@ def load_image(
             side. Only for pictures that are then resized to about `reduced_to` pixels. What it gains and
             what it changes stands in benchmarks/RESULTS.md, "JPEG to tensor". Other formats are decoded in full.
         scratch: memory for the decoded pixels; the result is then valid only until its next use.
+        page: of a file with several pictures, counted from 1; see `count_pages`.
 
     Returns:
         uint8 (H, W, 3), RGB, contiguous and writable. An array that is already so is given back itself.
@@ -112,7 +122,27 @@ def load_image(
         return _from_pillow(source, limits, name)
     if _is_tensor(source):
         return _limited(from_array(_channels_last(source, name), name), limits, name)
-    return _decode(_read(source, limits, name), limits, reduced_to, scratch, name)
+    data = _read(source, limits, name)
+    if page != 1:
+        return _decode_page(data, limits, page, name)
+    return _decode(data, limits, reduced_to, scratch, name)
+
+
+def count_pages(source: Any, limits: Limits = DEFAULT_LIMITS) -> int:
+    """Pages of a TIFF, as scanners write them; 1 for every other picture, animations too. No pixel is decoded.
+
+    Args:
+        source: a path, the bytes of a file, or an open binary file.
+
+    Raises:
+        MediaError: missing, empty, cut, not a picture, or beyond the limit of bytes.
+    """
+    name = describe(source)
+    data = _read(source, limits, name)
+    if data[:4] not in _TIFF_STARTS:
+        return 1
+    with _from_pillow_errors(name), _open(data, name) as image, _without_warnings():
+        return int(getattr(image, "n_frames", 1))
 
 
 def open_stored(source: Any, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
@@ -190,6 +220,16 @@ def _decode(data: bytes, limits: Limits, reduced_to: int | None, scratch: Scratc
         if pixels is not None:
             return upright(pixels, jpeg_orientation(data))
     with _from_pillow_errors(name), _open(data, name) as image:
+        return _from_pillow(image, limits, name)
+
+
+def _decode_page(data: bytes, limits: Limits, page: int, name: str) -> Pixels:
+    with _from_pillow_errors(name), _open(data, name) as image:
+        count = int(getattr(image, "n_frames", 1))
+        if not 1 <= page <= count:
+            raise MediaError(f"{name}: has {count} pages, page {page} was asked for.")
+        with _without_warnings():
+            image.seek(page - 1)
         return _from_pillow(image, limits, name)
 
 

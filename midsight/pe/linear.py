@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from midsight import pages
+
 ROWS_HINT = 512  # rows that the packed layout is chosen for; any number works
 
 
@@ -43,6 +45,7 @@ class PackedLinear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, scale: Tensor | None = None) -> None:
         """`weight` (out, in) and `bias` (out); `scale` (out), such as a LayerScale behind the map, is folded in."""
+        given = weight
         if scale is not None:
             weight = weight * scale[:, None]
             bias = None if bias is None else bias * scale
@@ -51,6 +54,8 @@ class PackedLinear:
         self.bias = None if bias is None else bias.detach().to(dtype).contiguous()
         self.packed = weight.device.type == "cpu" and (available() if dtype == torch.float32 else bf16_available())
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS_HINT) if self.packed else weight
+        if self.packed:
+            pages.release([given])
 
     def __call__(self, x: Tensor) -> Tensor:
         """The map, (..., in) to (..., out), in `dtype`."""

@@ -3,12 +3,14 @@
 Linear maps are packed (`linear.py`), attention is formed by matrix products (`attention.py`), RoPE is one complex
 product, patches are a linear map, the pooling's keys and values are never formed for all tokens, LayerScale and the
 softmax scale are folded into weights. Texts are computed without padding: the causal mask keeps whatever follows the
-end token from reaching it, so leaving it out is exact.
+end token from reaching it, so leaving it out is exact. What all texts begin with is computed once: it sees nothing of
+what follows, so it is the same in each. That is the first token always, and a template's words where it stands.
 Letters: B batch, N tokens, W width, H heads, D head dim, R rows of all texts together.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from midsight import threads
+from midsight import pages, threads
 from midsight.pe import packed_trunk
 from midsight.pe.attention import attend
 from midsight.pe.blocks import AttentionPooling, LayerScale, ResidualAttentionBlock, SelfAttention
@@ -25,10 +27,14 @@ from midsight.pe.packed_trunk import PackedTrunk
 from midsight.pe.rope import Rope
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from midsight.pe.text import TextTransformer
     from midsight.pe.vision import VisionTransformer
 
 TEXT_ROWS = 1024  # tokens of several texts that go through the text tower together
+WORTH = 64  # tokens that a common start must save
+Groups = list[tuple[int, int]]  # texts, and the rows that each of them has
 
 
 class PackedBlock:
@@ -54,14 +60,24 @@ class PackedBlock:
         """The second residual branch."""
         return self.c_proj.add(self.c_fc.gelu(self.ln_2(x)), x)
 
-    def ragged(self, x: Tensor, groups: list[tuple[int, int]]) -> Tensor:
-        """Rows (R, W) of texts sorted by length; `groups` are (texts, their common length)."""
+    def start(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the start (P, W) of all texts: what the rest sees of it (2, H, P, D), and its output (P, W)."""
+        q, k, v = self.qkv(self.ln_1(x)).unflatten(-1, (3, self.heads, -1)).permute(1, 2, 0, 3)  # each H, P, D
+        part = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, scale=1.0)[0]
+        return torch.stack((k, v)), self.mlp(self.out_proj.add(part.transpose(0, 1).flatten(1), x))
+
+    def ragged(self, x: Tensor, groups: Groups, seen: Tensor | None) -> Tensor:
+        """Rows (R, W) of texts sorted by length; `seen` is what they see of a start that has no rows."""
         qkv, first = self.qkv(self.ln_1(x)), 0
         out = x.new_empty(x.shape, dtype=qkv.dtype)
         for count, length in groups:
             last = first + count * length
             q, k, v = qkv[first:last].view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            part = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)  # texts, H, length, D
+            if seen is None:
+                part = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0)  # texts, H, length, D
+            else:
+                k, v = behind(seen, k, v)
+                part = F.scaled_dot_product_attention(q, k, v, attn_mask=causal(length, k.shape[2], q.dtype), scale=1.0)
             out[first:last].view(count, length, self.heads, -1).copy_(part.transpose(1, 2))
             first = last
         return self.mlp(self.out_proj.add(out, x))
@@ -78,13 +94,18 @@ class PackedLastTextBlock(PackedBlock):
         self.kv = PackedLinear(weight[width:], bias[width:], dtype)
         del self.qkv
 
-    def at_ends(self, x: Tensor, ends: Tensor, groups: list[tuple[int, int]]) -> Tensor:
+    def start(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As of the other blocks; the output is nobody's."""
+        return self.kv(self.ln_1(x)).unflatten(-1, (2, self.heads, -1)).permute(1, 2, 0, 3), x
+
+    def at_ends(self, x: Tensor, ends: Tensor, groups: Groups, seen: Tensor | None) -> Tensor:
         """Rows (R, W) to the rows of the end tokens (texts, W)."""
         normed = self.ln_1(x)
         q, kv = self.q(normed[ends]).unflatten(-1, (self.heads, 1, -1)), self.kv(normed)  # texts, H, 1, D; R, 2W
         parts, row, text = [], 0, 0
         for count, length in groups:
             k, v = kv[row : row + count * length].view(count, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+            k, v = (k, v) if seen is None else behind(seen, k, v)
             part = F.scaled_dot_product_attention(q[text : text + count], k, v, scale=1.0)  # texts, H, 1, D
             parts.append(part.flatten(1))
             row, text = row + count * length, text + count
@@ -166,6 +187,8 @@ class PackedText:
         self.tower = tower
         self.blocks = [PackedBlock(block, dtype) for block in blocks]  # type: ignore[arg-type]
         self.last = PackedLastTextBlock(last, dtype)  # type: ignore[arg-type]
+        self.count = len(blocks) + 1
+        self._starts: dict[tuple[int, ...], list[Tensor]] = {}  # by their tokens, what each block lets see of them
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """As `PackedTower.__reduce__`."""
@@ -181,14 +204,53 @@ class PackedText:
 
     def _texts(self, text: Tensor, lengths: Tensor) -> Tensor:
         """Some texts (B, L), sorted by length."""
+        skipped = self._common(text, lengths)
+        seen: Sequence[Tensor | None] = self._seen(text[0, :skipped].tolist()) if skipped else [None] * self.count
+        text, lengths = text[:, skipped:], lengths - skipped
         groups = [(len(list(same)), length) for length, same in groupby(lengths.tolist())]
         kept = torch.arange(text.shape[1], device=text.device) < lengths[:, None]  # B, L
-        rows = kept.nonzero()[:, 1]  # position of each row, texts one after another
+        rows = kept.nonzero()[:, 1] + skipped  # position of each row, texts one after another
         x = self.tower.token_embedding(text[kept]) + self.tower.positional_embedding[rows]  # R, W
-        for block in self.blocks:
-            x = block.ragged(x, groups)
-        x = self.last.at_ends(x, lengths.cumsum(0) - 1, groups)  # B, W
+        for block, known in zip(self.blocks, seen, strict=False):
+            x = block.ragged(x, groups, known)
+        x = self.last.at_ends(x, lengths.cumsum(0) - 1, groups, seen[-1])  # B, W
         return self.tower.ln_final(x) @ self.tower.text_projection
+
+    def _common(self, text: Tensor, lengths: Tensor) -> int:
+        """Tokens of the start that is computed once for all texts (B, L); their ends are never among them.
+
+        A start that is known already costs nothing, another one must save enough.
+        """
+        same = int((text == text[0]).all(0).cumprod(0).sum())
+        found = min(same, int(lengths[0]) - 1)
+        first = tuple(text[0, :found].tolist())
+        known = max((len(start) for start in self._starts if start == first[: len(start)]), default=min(found, 1))
+        return found if (found - known) * (len(text) - 1) >= WORTH else known
+
+    def _seen(self, start: list[int]) -> list[Tensor]:
+        """For each block, what texts see of their start (P tokens): (2, H, P, D)."""
+        key = tuple(start)
+        found = self._starts.get(key)
+        if found is None:
+            x, found = self.tower.token_embedding.weight[start] + self.tower.positional_embedding[: len(start)], []
+            for block in (*self.blocks, self.last):
+                seen, x = block.start(x)
+                found.append(seen)
+            others = {other: kept for other, kept in self._starts.items() if (len(other) > 1) != (len(key) > 1)}
+            self._starts = others | {key: found}  # one token, which nearly all texts begin with, and one longer start
+        return found
+
+
+def behind(seen: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values (B, H, N, D) behind those of their start (2, H, P, D): both (B, H, P + N, D)."""
+    start = seen.unsqueeze(1).expand(-1, len(k), -1, -1, -1)  # 2, B, H, P, D
+    return torch.cat((start[0], k), 2), torch.cat((start[1], v), 2)
+
+
+@cache
+def causal(length: int, total: int, dtype: torch.dtype) -> Tensor:
+    """What the last `length` of `total` tokens see of all, (length, total) to add to scores."""
+    return torch.full((length, total), -torch.inf, dtype=dtype).triu(1 + total - length)
 
 
 def parts_of(lengths: list[int]) -> list[slice]:
@@ -205,6 +267,7 @@ def parts_of(lengths: list[int]) -> list[slice]:
 def scaled_projection(attn: SelfAttention) -> tuple[Tensor, Tensor]:
     """The fused projection with 1 / sqrt(D) folded into its query rows."""
     weight, bias = attn.in_proj_weight.detach().clone(), attn.in_proj_bias.detach().clone()
+    pages.release([attn.in_proj_weight])
     width = weight.shape[1]
     scale = (width // attn.heads) ** -0.5
     weight[:width] *= scale

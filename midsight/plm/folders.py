@@ -14,6 +14,7 @@ from midsight.checkpoints.pretrained import whole_folder
 from midsight.checkpoints.reader import named, read_json
 from midsight.checkpoints.writer import write_json, write_sharded
 from midsight.errors import CheckpointError, ConfigError
+from midsight.pages import cast
 from midsight.plm import native, own, perception_lm
 from midsight.plm.config import PLMConfig
 from midsight.plm.model import PLM, import_transformers, language_config
@@ -154,11 +155,10 @@ def _language_model(config: PLMConfig, weights: Mapping[str, Tensor], dtype: tor
         shapes.pop("lm_head.weight", None)
         weights = {key: value for key, value in weights.items() if key != "lm_head.weight"}
     _check(shapes, weights, "the language model")
-    stored = next(iter(weights.values())).dtype
+    dtype = dtype or next(iter(weights.values())).dtype
+    weights = {key: cast(value, dtype) for key, value in weights.items()}
     with without_bars(transformers.utils.logging):
-        model: torch.nn.Module = type(empty).from_pretrained(
-            None, config=text, state_dict=dict(weights), dtype=dtype or stored
-        )
+        model: torch.nn.Module = type(empty).from_pretrained(None, config=text, state_dict=weights, dtype=dtype)
     return model.eval()
 
 
@@ -176,7 +176,7 @@ def without_bars(logging: Any) -> Iterator[None]:
 
 def _fill(module: torch.nn.Module, weights: Mapping[str, Tensor], what: str, dtype: torch.dtype | None) -> None:
     _check(module.state_dict(), weights, what)
-    stored = {key: value if dtype is None else value.to(dtype) for key, value in weights.items()}
+    stored = {key: value if dtype is None else cast(value, dtype) for key, value in weights.items()}
     module.load_state_dict(stored, assign=True)
 
 

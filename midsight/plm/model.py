@@ -7,6 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from midsight import threads
 from midsight.errors import InputError, MissingDependencyError, ShapeError
 from midsight.pe import VisionTransformer
 from midsight.plm.config import PLMConfig
@@ -109,6 +110,7 @@ class PLM(nn.Module):
         from midsight.plm.projection import pack_projections
 
         pack_projections(self.language_model)
+        threads.trim()  # what laying out took beside the result
         return self
 
     def train(self, mode: bool = True) -> Self:
@@ -224,12 +226,17 @@ class PLM(nn.Module):
         tiles = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
         into = next(self.vision_model.parameters())
         out_of = next(self.vision_projector.parameters())
-        grid, threads = self.config.vision.grid, torch.get_num_threads()
-        at_once = tiles_at_once(grid, threads) if into.device.type == "cpu" else ENCODED_AT_ONCE
+        at_once = (
+            tiles_at_once(self.config.vision.grid, torch.get_num_threads())
+            if into.device.type == "cpu"
+            else ENCODED_AT_ONCE
+        )
         parts = []
         for some in tiles.split(at_once):
             tokens = self.vision_model.forward_features(some.to(into), norm=True, strip_cls_token=True)
             parts.append(self.vision_projector(tokens.to(out_of)).flatten(0, 1))  # tiles x tokens, D
+        if into.device.type == "cpu" and not torch.is_grad_enabled():
+            threads.trim()  # the language model's pages come next
         return torch.cat(parts)
 
 

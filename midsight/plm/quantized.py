@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midsight import pages
 from midsight.errors import ConfigError
 from midsight.pe.linear import bf16_available, product
 
@@ -56,6 +57,7 @@ def quantize_layers(language_model: nn.Module, kind: Quantization) -> int:
     ]
     for parent, name, child in fitting:
         setattr(parent, name, make(child))
+        pages.release([child.weight])
     return len(fitting)
 
 

@@ -13,6 +13,7 @@ from midsight.tasks.templates import get_templates, resolve_templates
 __all__ = ["Prediction", "build_classifier", "check_labels", "get_templates", "rank", "resolve_templates"]
 
 _PROMPTS_AT_ONCE = 1024  # bounds the memory of a large vocabulary with 80 templates
+_NAMES_ENOUGH = 16  # names of which each template's prompts are encoded by themselves
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,21 @@ def build_classifier(
     names, prompts = list(classnames), resolve_templates(list(templates))
     if not names:
         raise InputError("there are no class names to build a classifier from")
-    columns = []
-    for group in _groups(names, max(1, _PROMPTS_AT_ONCE // len(prompts))):
-        texts = [prompt.replace("{c}", name) for name in group for prompt in prompts]
+    columns = [_columns(text_encode, group, prompts) for group in _groups(names, _PROMPTS_AT_ONCE)]
+    return torch.cat(columns).T.contiguous()
+
+
+def _columns(text_encode: Callable[[list[str]], Tensor], names: list[str], prompts: list[str]) -> Tensor:
+    """Class embeddings (names, D). One template's prompts go together: an encoder may share what they begin with."""
+    at_once = 1 if len(names) >= _NAMES_ENOUGH else _PROMPTS_AT_ONCE // len(names)
+    total = torch.zeros(())
+    for some in _groups(prompts, at_once):
+        texts = [prompt.replace("{c}", name) for prompt in some for name in names]
         features = text_encode(texts)
         if features.ndim != 2 or len(features) != len(texts):
             raise ShapeError(f"text_encode returned {tuple(features.shape)} for {len(texts)} texts; expected (n, D)")
-        mean = F.normalize(features.float(), dim=-1).reshape(len(group), len(prompts), -1).mean(dim=1)
-        columns.append(F.normalize(mean, dim=-1))
-    return torch.cat(columns).T.contiguous()
+        total = total + F.normalize(features.float(), dim=-1).reshape(len(some), len(names), -1).sum(dim=0)
+    return F.normalize(total / len(prompts), dim=-1)
 
 
 def rank(logits: Tensor, labels: Sequence[str], top_k: int | None = None) -> list[Prediction]:

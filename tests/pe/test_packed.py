@@ -1,8 +1,11 @@
 """Packed towers against the plain ones, in both precisions, with and without oneDNN's operators."""
 
+from typing import Any
+
 import pytest
 import torch
 
+from midsight import pe
 from midsight.pe import linear, packed, packed_trunk
 from tests.pe import tiny
 
@@ -112,10 +115,85 @@ def test_texts_without_padding_are_exact(rows_at_once: int, operators: str, monk
     assert torch.cosine_similarity(pair.pack(torch.bfloat16).encode_text(ids), expected).min() > 0.999
 
 
+def first_tokens_computed(pair: pe.CLIP, ids: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Rows that go through the first block for these texts."""
+    rows, ragged = [], packed.PackedBlock.ragged
+
+    def counted(self: packed.PackedBlock, x: torch.Tensor, *others: Any) -> torch.Tensor:
+        rows.append(len(x))
+        return ragged(self, x, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packed.PackedBlock, "ragged", counted)
+        pair.encode_text(ids)
+    return rows[0] - sum(TEXTS) + len(TEXTS)
+
+
+@torch.inference_mode()
+def test_a_first_token_that_all_share_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, ids = tiny.clip(), token_rows(TEXTS)
+    pair.pack()
+    assert first_tokens_computed(pair, ids, monkeypatch) == 0
+    ids[3, 0] = 17
+    assert first_tokens_computed(pair, ids, monkeypatch) == len(TEXTS)
+
+
+@pytest.mark.parametrize("length", [3, 5])
+@torch.inference_mode()
+def test_a_long_start_is_computed_once(length: int, operators: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed, "TEXT_ROWS", 40)
+    pair, lengths = tiny.clip(), [6, 9, 20, 7, 7, 6, 12] * 3
+    ids = token_rows(lengths)
+    ids[:, :length] = ids[0, :length]
+    expected = pair.encode_text(ids)
+    pair.pack()
+    rows, ragged = [], packed.PackedBlock.ragged
+
+    def counted(self: packed.PackedBlock, x: torch.Tensor, *others: Any) -> torch.Tensor:
+        rows.append(len(x))
+        return ragged(self, x, *others)
+
+    monkeypatch.setattr(packed.PackedBlock, "ragged", counted)
+    monkeypatch.setattr(packed, "WORTH", 3)
+    assert relative_error(pair.encode_text(ids), expected) < 5e-6
+    blocks = pair.text_config.layers - 1
+    assert sum(rows) == blocks * (sum(lengths) - length * len(lengths))
+    assert torch.cosine_similarity(pair.pack(torch.bfloat16).encode_text(ids), expected).min() > 0.999
+    monkeypatch.setattr(packed, "WORTH", 1000)
+    rows.clear()
+    assert relative_error(pair.pack().encode_text(ids), expected) < 5e-6
+    assert sum(rows) == blocks * (sum(lengths) - len(lengths))
+
+
+@torch.inference_mode()
+def test_equal_texts(operators: str) -> None:
+    pair, ids = tiny.clip(), token_rows([15]).expand(40, -1).contiguous()
+    expected = pair.encode_text(ids)
+    assert relative_error(pair.pack().encode_text(ids), expected) < 5e-6
+
+
+@pytest.mark.parametrize("case", ["another one", "several", "nothing but one", "an end alone"])
+@torch.inference_mode()
+def test_first_tokens_of_any_kind_are_exact(case: str, operators: str) -> None:
+    pair, ids = tiny.clip(), token_rows(TEXTS)
+    both = torch.cat((ids, ids))
+    if case == "another one":
+        both[:, 0] = 3
+    elif case == "several":
+        both[2:9, 0] = 5
+    elif case == "nothing but one":
+        both[4, 1:] = 0
+    else:
+        both[4] = 0
+        both[4, 0] = 49407
+    expected = pair.encode_text(both)
+    pair.pack().encode_text(ids)  # with the usual first token, whose parts are kept
+    assert relative_error(pair.encode_text(both), expected) < 5e-6
+    assert relative_error(pair.encode_text(ids), tiny.clip().encode_text(ids)) < 5e-6
+
+
 @torch.inference_mode()
 def test_one_block_and_no_text() -> None:
-    from midsight import pe
-
     tower = tiny.drawn(pe.TextTransformer(pe.PETextConfig(**(tiny.TEXT | {"layers": 1}))))
     ids = token_rows(TEXTS)
     expected = tower(ids)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from midsight.errors import InputError, MediaError
-from midsight.images import DEFAULT_LIMITS, IMAGE_SUFFIXES, Limits, Pixels, load_image
+from midsight.images import DEFAULT_LIMITS, IMAGE_SUFFIXES, Limits, Pixels, count_pages, load_image
 from midsight.library.documents import ocr
 from midsight.library.documents.layout import Line, Word, read_lines
 from midsight.library.documents.pdf import Pdf, PdfLimits, is_pdf
@@ -24,7 +24,7 @@ _REMEMBERED = 512  # pages whose words are kept
 
 @dataclass(frozen=True)
 class PageId:
-    """Which page of which file; a picture is page 1 of itself."""
+    """Which page of which file; a picture is page 1 of itself, but for a TIFF of several pages."""
 
     path: str
     number: int  # from 1
@@ -68,6 +68,7 @@ class Reader:
         self.ocr, self.pdf_limits, self.image_limits = ocr, pdf_limits, image_limits
         self._open: OrderedDict[str, Pdf] = OrderedDict()
         self._pages: OrderedDict[PageId, Page] = OrderedDict()
+        self._counts: dict[str, int] = {}  # pages of TIFFs
 
     def count(self, path: str) -> int:
         """Pages of a document.
@@ -75,7 +76,13 @@ class Reader:
         Raises:
             MediaError: it cannot be opened.
         """
-        return len(self._pdf(path)) if is_pdf(path) else 1
+        if is_pdf(path):
+            return len(self._pdf(path))
+        if not path.lower().endswith((".tif", ".tiff")):
+            return 1
+        if path not in self._counts:
+            self._counts[path] = count_pages(path, self.image_limits)
+        return self._counts[path]
 
     def pages(self, path: str, chosen: Sequence[int] | None = None) -> list[PageId]:
         """The pages of a document, or those of them that were chosen.
@@ -124,7 +131,7 @@ class Reader:
         """A page as drawn, uint8 (H, W, 3); a PDF's at another `size` (width, height) if one is given."""
         if is_pdf(page.path):
             return self._pdf(page.path).pixels(page.number, size)
-        return load_image(page.path, limits=self.image_limits)
+        return load_image(page.path, limits=self.image_limits, page=page.number)
 
     def size(self, page: PageId) -> tuple[int, int]:
         """Width and height of a page as drawn, pixels."""

@@ -15,10 +15,15 @@ _COLOURS = ("#4477aa", "#ee6677", "#228833")
 
 
 def recorder(path: Path) -> Report:
-    """Appends each record to a file that is begun anew."""
-    path.write_text("")
+    """Appends each record to a file; what it held at or behind the first one's step is of another run, and goes."""
+    begun = False
 
     def report(record: Mapping[str, float]) -> None:
+        nonlocal begun
+        if not begun:
+            earlier = [old for old in _read(path) if old["step"] < record["step"]] if path.exists() else []
+            path.write_text("".join(json.dumps(old) + "\n" for old in earlier))
+            begun = True
         with path.open("a") as file:
             file.write(json.dumps(dict(record)) + "\n")
 

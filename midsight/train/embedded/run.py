@@ -12,12 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from midsight import threads
 from midsight.checkpoints import load_pretrained, save_pretrained
 from midsight.configs import PreprocessConfig
 from midsight.data import packaged
 from midsight.data.crops import CropMixer
 from midsight.data.packaged import training_drawings
 from midsight.errors import TrainingError
+from midsight.files import atomic_write
 from midsight.pe import CLIP, TextTransformer, VisionTransformer
 from midsight.train.config import read_recipe
 from midsight.train.core import train_core
@@ -56,7 +58,7 @@ def train(config: Recipe, work: Path, out: Path, device: str = "cpu", workers: i
     Raises:
         TrainingError: the vision tower's training was stopped; the same call goes on.
     """
-    torch.set_num_threads(1)
+    threads.settle(1)
     root = work / "data"
     drawings = training_drawings(root)
     mixer = CropMixer(packaged.photographs(root), packaged.textures(root), drawings, config.mixture, config.seed)
@@ -84,7 +86,11 @@ def _text_tower(config: Recipe, work: Path, words: vocabulary.Vocabulary, device
     texts.start_table(model, SentenceEncoder(work / "data")(spelled), config.text.table_std)
     pools = (_flat(words.class_names), words.broad, _flat(words.captions))
     data = texts.material(tokenizer, words.texts, words.targets, words.words.classes, pools, config.text.longest)
-    return texts.train_text(config.text, model, data.to(device), config.seed, curves.recorder(work / "text.jsonl"))
+    report, kept = curves.recorder(work / "text.jsonl"), work / "text.state"
+    threads.settle()
+    trained = texts.train_text(config.text, model, data.to(device), config.seed, report, kept)
+    threads.settle(1)
+    return trained
 
 
 def _flat(groups: list[list[int]]) -> Tensor:
@@ -206,6 +212,8 @@ def _stage(path: Path, config: Recipe, make: Callable[[], nn.Module]) -> Any:
         log.info("%s: taken from %s", name, path)
         return torch.load(path, weights_only=False)
     made = make()
-    torch.save(made, path)
+    with atomic_write(path) as file:
+        torch.save(made, file)
     note.write_text(json.dumps(wanted))
+    path.with_suffix(".state").unlink(missing_ok=True)
     return made

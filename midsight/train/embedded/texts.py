@@ -5,16 +5,21 @@ table is most of the tower, and so it knows rare words before the first step.
 """
 
 import logging
+import pickle
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from midsight.configs import PETextConfig
 from midsight.errors import ConfigError
+from midsight.files import atomic_write
 from midsight.pe import TextTransformer
 from midsight.tasks.templates import get_templates
 from midsight.train.embedded.curves import Report
@@ -25,6 +30,8 @@ PLAIN = (
     "an image of {c}", "a {c} emoji", "a drawing of a {c}", "clip art of a {c}", "a photo of {c}", "this is a {c}",
     "a video of a {c}.", "a video of {c}", "there is a {c} in the picture", "{c}, a type of thing",
 )  # fmt: skip
+KEEP_EVERY = 100  # steps after which a run's state is written, some minutes on a CPU
+PARTS = 8  # of a batch, by length, on a CPU
 log = logging.getLogger(__name__)
 
 
@@ -173,40 +180,109 @@ class TextBatches:
         return torch.randint(below, (count,), generator=self.generator, device=self.device)
 
 
+class TextRun:
+    """A tower in training: what changes from step to step, and how it is kept."""
+
+    def __init__(self, config: TextConfig, tower: TextTransformer, data: Material, seed: int) -> None:
+        self.config, self.seed, self.step = config, seed, 0
+        self.tower = tower.to(data.tokens.device).train()
+        self.batches = TextBatches(config, data, seed)
+        decayed = [p for p in tower.parameters() if p.ndim > 1]
+        plain = [p for p in tower.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimiser = torch.optim.AdamW(groups, config.lr, betas=(0.9, 0.98), fused=True)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimiser, config.lr, config.steps, pct_start=0.05)
+
+    def advance(self) -> dict[str, float]:
+        """One step; its losses."""
+        tokens, target = self.batches()
+        embedded = F.normalize(embed(self.tower, tokens).float(), dim=-1)
+        cosine = 1 - (embedded * target).sum(-1).mean()
+        ranking = _ranking(self.batches.pictures(), embedded, target, self.config.scale)
+        self.optimiser.zero_grad()
+        (10 * cosine + self.config.ranking * ranking).backward()
+        torch.nn.utils.clip_grad_norm_(self.tower.parameters(), 1.0)
+        self.optimiser.step()
+        self.schedule.step()
+        losses = {"step": self.step, "1 - cosine": cosine.item(), "ranking": ranking.item()}
+        self.step += 1
+        return losses
+
+    def write(self, path: Path) -> None:
+        """The state, whole or not at all."""
+        state = {"settings": self._settings(), "step": self.step, "generator": self.batches.generator.get_state()}
+        state |= {name: part.state_dict() for name, part in self._parts().items()}
+        with atomic_write(path) as file:
+            torch.save(state, file)
+
+    def read(self, path: Path) -> None:
+        """Take up a state that `write` left; one of other settings, or one that cannot be read, is passed over."""
+        try:
+            state = torch.load(path, map_location=self.batches.device, weights_only=True)
+        except FileNotFoundError:
+            return
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            log.warning("text: %s cannot be read (%s): from the first step", path, error)
+            return
+        if state["settings"] != self._settings():
+            log.warning("text: %s is of other settings: from the first step", path)
+            return
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.batches.generator.set_state(state["generator"].cpu())
+        self.step = state["step"]
+        log.info("text: on from step %d", self.step)
+
+    def _parts(self) -> dict[str, Any]:
+        return {"tower": self.tower, "optimiser": self.optimiser, "schedule": self.schedule}
+
+    def _settings(self) -> dict[str, Any]:
+        return {"seed": self.seed, "texts": len(self.batches.material.tokens), **asdict(self.config)}
+
+
+def embed(tower: TextTransformer, tokens: Tensor) -> Tensor:
+    """Embeddings (B, width) of token ids (B, L), with gradients, in bfloat16 where that is safe.
+
+    On a CPU, texts of like length go through together, cut to the longest of them: the causal mask keeps what follows
+    an end from mattering. And torch's fused attention takes five times as long there, backwards, as matrix products.
+    """
+    if tokens.device.type != "cpu":
+        with torch.autocast(tokens.device.type, torch.bfloat16):
+            return tower(tokens)
+    lengths, order = ((tokens == END_ID).int().argmax(1) + 1).sort()
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        parts = zip(order.chunk(PARTS), lengths.chunk(PARTS), strict=True)
+        found = [tower(tokens[rows, : int(length[-1])]) for rows, length in parts]
+    return torch.cat(found)[order.argsort()]
+
+
 def train_text(
-    config: TextConfig, tower: TextTransformer, data: Material, seed: int, report: Report | None = None
+    config: TextConfig,
+    tower: TextTransformer,
+    data: Material,
+    seed: int,
+    report: Report | None = None,
+    kept: Path | None = None,
 ) -> TextTransformer:
     """Distil, on the device that `data` is on: each text to its place, and texts ranked as there for any picture.
 
     Args:
         report: called with the losses of every hundredth step.
+        kept: file that takes the state every `KEEP_EVERY` steps, and that an interrupted run goes on from.
     """
-    tower = tower.to(data.tokens.device).train()
-    batches = TextBatches(config, data, seed)
-    decayed = [p for p in tower.parameters() if p.ndim > 1]
-    plain = [p for p in tower.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, config.lr, betas=(0.9, 0.98), fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps, pct_start=0.05)
-    start = time.perf_counter()
-    for step in range(config.steps):
-        tokens, target = batches()
-        with torch.autocast(data.tokens.device.type, torch.bfloat16):
-            embedded = tower(tokens)
-        embedded = F.normalize(embedded.float(), dim=-1)
-        cosine = 1 - (embedded * target).sum(-1).mean()
-        ranking = _ranking(batches.pictures(), embedded, target, config.scale)
-        optimiser.zero_grad()
-        (10 * cosine + config.ranking * ranking).backward()
-        torch.nn.utils.clip_grad_norm_(tower.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if step % 100 == 0 or step == config.steps - 1:
-            spent = time.perf_counter() - start
-            log.info("text %d: 1 - cosine %.4f, ranking %.4f, %.0f s", step, cosine.item(), ranking.item(), spent)
+    run, start = TextRun(config, tower, data, seed), time.perf_counter()
+    if kept is not None:
+        run.read(kept)
+    while run.step < config.steps:
+        losses = run.advance()
+        spent = time.perf_counter() - start
+        if losses["step"] % 100 == 0 or run.step == config.steps:
+            log.info("text, %.0f s: %s", spent, ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
             if report is not None:
-                report({"step": step, "1 - cosine": cosine.item(), "ranking": ranking.item()})
-    return tower.eval().cpu()
+                report(losses)
+        if kept is not None and (run.step % KEEP_EVERY == 0 or run.step == config.steps):
+            run.write(kept)
+    return run.tower.eval().cpu()
 
 
 def _ranking(pictures: Tensor, embedded: Tensor, target: Tensor, scale: float) -> Tensor:

@@ -91,6 +91,19 @@ def test_only_some_files_stay_open(tmp_path: Path) -> None:
         assert len(reader._open) == pages._OPEN
 
 
+def test_a_scan_of_several_pages(tmp_path: Path) -> None:
+    sheets = [Image.fromarray(np.full((40, 30 + n, 3), 80 * n, np.uint8)) for n in range(3)]
+    path = str(tmp_path / "scan.TIF")
+    sheets[0].save(path, "TIFF", save_all=True, append_images=sheets[1:])
+    with Reader(ocr="never") as reader:
+        found = reader.pages(path)
+        assert [page.number for page in found] == [1, 2, 3]
+        assert [reader.read(page).size for page in found] == [(30, 40), (31, 40), (32, 40)]
+        assert [int(reader.pixels(page)[0, 0, 0]) for page in found] == [0, 80, 160]
+        with pytest.raises(MediaError, match=r"scan\.TIF: has 3 pages, page 7 was asked for"):
+            reader.pages(path, [2, 7])
+
+
 def test_image_bombs_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((1, 1), np.uint8)).save(tmp_path / "bomb.png")
     data = bytearray((tmp_path / "bomb.png").read_bytes())

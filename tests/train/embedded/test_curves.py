@@ -1,5 +1,6 @@
 """Losses are kept line by line and drawn as a picture that differs where they differ."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,13 @@ def test_a_recorder_begins_anew(tmp_path: Path) -> None:
     first, second = drawn(tmp_path, [8.0, 0.1]), drawn(tmp_path, [0.1, 8.0])
     assert first.shape == second.shape
     assert (first != second).any()
+
+
+def test_a_recorder_goes_on_where_a_run_does(tmp_path: Path) -> None:
+    drawn(tmp_path, [8.0, 4.0, 2.0])
+    curves.recorder(tmp_path / "a.jsonl")({"step": 2, "loss": 3.0})
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert [json.loads(line)["loss"] for line in lines] == [8.0, 4.0, 3.0]
 
 
 def test_no_stage_at_all_gives_an_empty_picture(tmp_path: Path) -> None:

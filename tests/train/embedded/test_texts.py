@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,6 +128,64 @@ def test_a_few_steps_bring_texts_to_their_places(data: texts.Material, words: vo
     assert trained is tower
     assert not tower.training
     assert distance() < 0.5 * before
+
+
+def test_texts_in_parts_are_the_tower_s_with_its_gradients(data: texts.Material) -> None:
+    torch.manual_seed(0)
+    tower = texts.new_tower(small.TEXT, small.WORDS.width)
+    for parameter in tower.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    tokens, target = texts.TextBatches(replace(small.TEXT, batch=45), data, seed=0)()
+
+    def both(embedded: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tower.zero_grad()
+        embedded = F.normalize(embedded.float(), dim=-1)
+        (embedded * target).sum().backward()
+        return embedded.detach(), torch.cat([p.grad.flatten() for p in tower.parameters() if p.grad is not None])
+
+    (found, slope), (expected, wanted) = both(texts.embed(tower, tokens)), both(tower(tokens))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.05)  # bfloat16 beside float32
+    assert F.cosine_similarity(slope, wanted, dim=0) > 0.999
+    assert F.cosine_similarity(found, expected).min() > 0.999
+    assert F.cosine_similarity(found, expected.roll(1, 0)).min() < 0.95
+
+
+class Stopped(Exception):
+    """What ends a run in the middle."""
+
+
+def test_a_stopped_run_ends_in_the_same_weights(
+    data: texts.Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(texts, "KEEP_EVERY", 2)
+    config = replace(small.TEXT, steps=7)
+
+    def train(kept: Path | None, stop_at: int | None = None, steps: int = 7) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        tower = texts.new_tower(config, small.WORDS.width)
+        step = texts.TextRun.advance
+
+        def advance(run: texts.TextRun) -> dict[str, float]:
+            if run.step == stop_at:
+                raise Stopped
+            return step(run)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(texts.TextRun, "advance", advance)
+            return texts.train_text(replace(config, steps=steps), tower, data, seed=0, kept=kept).state_dict()
+
+    whole, kept = train(None), tmp_path / "text.state"
+    with pytest.raises(Stopped):
+        train(kept, stop_at=5)
+    resumed = train(kept)
+    assert all(torch.equal(whole[key], value) for key, value in resumed.items())
+    with caplog.at_level("INFO"), pytest.raises(Stopped):
+        train(kept, stop_at=0, steps=6)
+    assert "other settings" in caplog.text
+    kept.write_bytes(kept.read_bytes()[:1000])
+    with caplog.at_level("INFO"), pytest.raises(Stopped):
+        train(kept, stop_at=0)
+    assert "cannot be read" in caplog.text
 
 
 def test_the_ranking_is_zero_at_the_places_alone(words: vocabulary.Vocabulary) -> None:
