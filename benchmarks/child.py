@@ -124,6 +124,20 @@ def open_clip_loader(paths: list[Path], size: int, batch: int) -> Any:
     return DataLoader(Files(), batch_size=batch, num_workers=0)
 
 
+def first_answer_open_clip(folder: str, name: str, rows: str) -> list[str]:
+    """From nothing to the files that words find among the rows of an index, without midsight."""
+    import lancedb
+    import open_clip
+    import torch
+
+    model = _open_clip(folder, name)
+    with torch.inference_mode():
+        vector = model.encode_text(open_clip.get_tokenizer(OPEN_CLIP_NAMES[name])(["a red bicycle"]), normalize=True)
+    table = lancedb.connect(rows).open_table("rows")
+    found = table.search(vector[0].numpy()).select(["path", "_distance"]).limit(10).to_list()
+    return [row["path"] for row in found]
+
+
 def timm_tower(folder: str, name: str) -> Any:
     """timm's tower with the weights of `Twins.save`."""
     import timm

@@ -16,7 +16,6 @@ import importlib  # noqa: E402
 import io  # noqa: E402
 import json  # noqa: E402
 import random  # noqa: E402
-import resource  # noqa: E402
 import select  # noqa: E402
 import shutil  # noqa: E402
 import signal  # noqa: E402
@@ -128,15 +127,18 @@ def in_child(work: Callable[..., Any], *args: Any, kill_after: float | None = No
     return found["result"]
 
 
-def run_index(model: Perception, root: Path, group: int = 16, decoder: Any = None) -> dict[str, Any]:
-    """A run of the indexer; what it did, by name, and what it used."""
-    from midsight.library.index import Indexer, writer
+def run_index(
+    model: Perception, root: Path, group: int = 16, decoder: Any = None, load: str | None = None
+) -> dict[str, Any]:
+    """A run of the indexer; what it did, by name, and how long it took."""
+    from midsight.library.index import About, Indexer, writer
 
     writer.GROUP_FILES = group
-    with Indexer(model, root, decoder=decoder, decode_seconds=DECODE_SECONDS) as indexer:
+    opened = About("", "", 0, load=load)
+    with Indexer(model, root, load=opened, decoder=decoder, decode_seconds=DECODE_SECONDS) as indexer:
         start = time.perf_counter()
         done = {outcome.path.name: (outcome.did, outcome.result) for outcome in indexer.run()}
-        return {"done": done, "seconds": time.perf_counter() - start, **_cpu()}
+        return {"done": done, "seconds": time.perf_counter() - start}
 
 
 def state(root: Path) -> dict[str, Any]:
@@ -169,8 +171,12 @@ def same(a: dict[str, Any], b: dict[str, Any], *, part: bool = False) -> bool:
     ) and (part or a["files"] == b["files"])
 
 
-def broken(model: Perception, folder: Path, count: int, damaged: int) -> list[str]:
-    """A folder of `count` files of which some are broken; lines that say how it went."""
+def broken(model: Perception, folder: Path, count: int, damaged: int, load: str | None) -> list[str]:
+    """A folder of `count` files of which some are broken; lines that say how it went.
+
+    Args:
+        load: what opens the model again, for the command line.
+    """
     bad = damaged - 2
     (folder / "photos").mkdir()
     root = folder / "photos"
@@ -178,7 +184,7 @@ def broken(model: Perception, folder: Path, count: int, damaged: int) -> list[st
     ways = break_files(root, bad) | {"hang.jpg": "hangs", "kill.jpg": "kills"}
     (root / "hang.jpg").write_bytes(b"HANG")
     (root / "kill.jpg").write_bytes(b"KILL")
-    run = in_child(run_index, model, root, 512, (sys.executable, "-c", ODD_DECODER))
+    run = in_child(run_index, model, root, 512, (sys.executable, "-c", ODD_DECODER), load)
     failed = {name for name, (_, result) in run["done"].items() if result != "indexed"}
     found = in_child(state, root)
     assert failed == set(ways), f"differ: {sorted(failed ^ set(ways))[:10]}"
@@ -203,37 +209,6 @@ def wrong_rows(model: Perception, root: Path, paths: list[str]) -> int:
     return sum(bool(np.abs(e - rows[Path(p).name]).max() > CLOSE) for p, e in zip(paths, plain, strict=True))
 
 
-def overhead(model: Perception, folder: Path, count: int, rounds: int = 5) -> list[str]:
-    """CPU time of the indexer beside that of the plain loop `Perception.iter_embed`, in turn, over good files."""
-    root = folder / "good"
-    root.mkdir()
-    paths = [os.fspath(draw(root / f"{i:05d}.jpg", seed=i)) for i in range(count)]
-    ratios: dict[str, list[float]] = {"in processes": [], "in threads": []}
-    from midsight.library.index.decode import COMMAND
-
-    start = in_child(run_index, model, _one(folder), 512, COMMAND)["cpu"]  # what starting a decoder costs, once a job
-    for _ in range(rounds):
-        plain = in_child(loop, model, paths)["cpu"]
-        for name, decoder in (("in processes", COMMAND), ("in threads", None)):
-            shutil.rmtree(root / ".midsight", ignore_errors=True)
-            cpu = in_child(run_index, model, root, 512, decoder)["cpu"]
-            ratios[name].append((cpu - (start if decoder else 0)) / plain - 1)
-    shown = [
-        f"{name} {np.median(values):+.1%} ({min(values):+.1%} to {max(values):+.1%})" for name, values in ratios.items()
-    ]
-    return [
-        f"overhead: CPU time beside the plain loop over {count} good files, median of {rounds}: {'; '.join(shown)}; "
-        f"starting a decoder {start:.1f} s of CPU time, once"
-    ]
-
-
-def loop(model: Perception, paths: list[str]) -> dict[str, Any]:
-    """The plain loop."""
-    for outcome in model.iter_embed(paths):
-        outcome.unwrap()
-    return _cpu()
-
-
 def kills(model: Perception, folder: Path, count: int, times: int, seed: int = 0) -> list[str]:
     """SIGKILL while an index follows changes; then a look without any repair, and a run to the end."""
     root, begun = folder / "followed", folder / "begun"
@@ -256,7 +231,8 @@ def kills(model: Perception, folder: Path, count: int, times: int, seed: int = 0
         shutil.rmtree(root / ".midsight")
         shutil.copytree(begun, root / ".midsight")
         moment = moments.uniform(0.05, 1) * seconds
-        killed += in_child(run_index, model, root, kill_after=moment) is None
+        lasted = _timed_kill(run_index, model, root, moment=moment)
+        killed, seconds = (killed + 1, seconds) if lasted is None else (killed, min(seconds, lasted))
         now, end = in_child(look_and_go_on, model, root)
         assert _among(now, before, after), f"kill {number} after {moment:.2f} s: a row that neither state has"
         lost = set(before["rows"]) & set(after["rows"]) - set(now["rows"])
@@ -268,7 +244,7 @@ def kills(model: Perception, folder: Path, count: int, times: int, seed: int = 0
     ]
 
 
-def compaction(folder: Path, times: int, commits: int = 200, seed: int = 0) -> list[str]:
+def compaction(folder: Path, times: int, commits: int, seed: int = 0) -> list[str]:
     """SIGKILL while a store of many small pieces is put together."""
     begun, here = folder / "pieces", folder / "compacted"
     in_child(many_commits, begun, commits)
@@ -281,7 +257,8 @@ def compaction(folder: Path, times: int, commits: int = 200, seed: int = 0) -> l
         shutil.rmtree(here)
         shutil.copytree(begun, here)
         moment = moments.uniform(0.2, 1) * seconds
-        killed += in_child(compact, here, kill_after=moment) is None
+        lasted = _timed_kill(compact, here, moment=moment)
+        killed, seconds = (killed + 1, seconds) if lasted is None else (killed, min(seconds, lasted))
         now, end = in_child(look_and_compact, here)
         assert now == before, f"kill {number} after {moment:.2f} s: other rows"
         assert end == before, f"kill {number} after {moment:.2f} s: other rows in the end"
@@ -380,24 +357,28 @@ def index_at(model: Perception, root: Path, place: Path) -> str | None:
 def main() -> None:
     """Runs what is asked for, and prints a line or two for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("broken", "overhead", "kills", "compaction", "disk")
+    names = ("broken", "kills", "compaction", "disk")
     parser.add_argument("names", nargs="*", metavar="FAULT", help=f"{', '.join(names)}; all if none is named")
     parser.add_argument("--count", type=int, default=10_000, help="files of the folder with broken ones")
     parser.add_argument("--broken", type=int, help="how many of them are broken; 3 %% if not given")
     parser.add_argument("--files", type=int, default=200, help="files of the folder whose index is killed")
+    parser.add_argument("--commits", type=int, default=200, help="of the store whose compaction is killed")
+    parser.add_argument("--model", type=Path, help="a folder; the embedded model if not given")
     parser.add_argument("--kills", type=int, default=50, help="how many runs, and how many compactions, are killed")
     parser.add_argument("--disk", type=int, default=2**20, help="bytes of the small file system")
     args = parser.parse_args()
     if set(args.names) - set(names):
         parser.error(f"there are {', '.join(names)}")
-    model = midsight.load(device="cpu", threads=1)
+    load = None if args.model is None else os.fspath(args.model.resolve())
+    model = midsight.load(load, device="cpu", threads=1)
     model.identity  # noqa: B018  (once, not in each fork)
     importlib.import_module("lancedb")  # the same
     work: dict[str, Callable[[Path], list[str]]] = {
-        "broken": lambda folder: broken(model, folder, args.count, args.broken or round(args.count * SHARE_BROKEN)),
-        "overhead": lambda folder: overhead(model, folder, max(100, args.count // 20)),
+        "broken": lambda folder: broken(
+            model, folder, args.count, args.broken or round(args.count * SHARE_BROKEN), load
+        ),
         "kills": lambda folder: kills(model, folder, args.files, args.kills),
-        "compaction": lambda folder: compaction(folder, args.kills),
+        "compaction": lambda folder: compaction(folder, args.kills, args.commits),
         "disk": lambda folder: disk(model, folder, 1000, args.disk),
     }
     for name in args.names or names:
@@ -454,26 +435,21 @@ def _made_rows(number: int) -> Any:
 
     vector = np.random.default_rng(number).normal(size=64).astype(np.float32)
     record = FileRecord("made", "image", "indexed", 1, number * 10**9, "00", 1)
-    rows = make_rows(record, [Embedded(Place("image"), vector / np.linalg.norm(vector))], 64).to_pylist()
+    rows = make_rows([(record, [Embedded(Place("image"), vector / np.linalg.norm(vector))])], 64).to_pylist()
     rows[0]["id"] = rows[0]["file"] = f"{number % 150:032x}"
     import pyarrow
 
     return pyarrow.Table.from_pylist(rows, schema=row_schema(64))
 
 
-def _one(folder: Path) -> Path:
-    (folder / "one").mkdir()
-    draw(folder / "one" / "0.jpg", seed=0)
-    return folder / "one"
-
-
-def _cpu() -> dict[str, float]:
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return {"cpu": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime}
-
-
 def _command(*words: object) -> list[str]:
     return [sys.executable, "-m", "midsight.cli.main", *map(str, words)]
+
+
+def _timed_kill(work: Callable[..., Any], *args: Any, moment: float) -> float | None:
+    """None where the work was killed at that moment, else how long it took: later moments must not lie behind it."""
+    start = time.perf_counter()
+    return None if in_child(work, *args, kill_after=moment) is None else time.perf_counter() - start
 
 
 def _timed(work: Callable[[], object]) -> float:

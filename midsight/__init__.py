@@ -50,15 +50,22 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return import_module(f"midsight.{name}")
+        return _import(f"midsight.{name}")
     if name in _NAMES:
-        value = getattr(import_module(_NAMES[name]), name)
+        value = getattr(_import(_NAMES[name]), name)
     elif name == "__version__":
         value = _version()
     else:
         raise AttributeError(f"module 'midsight' has no attribute {name!r}")
     globals()[name] = value  # the next use does not come here
     return value
+
+
+def _import(module: str) -> Any:
+    from midsight.imports import without_gc
+
+    with without_gc():
+        return import_module(module)
 
 
 def _version() -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from midsight import threads as thread_policy
 from midsight.api.media import Kind, Outcome, Reader, collect, pool_frames, workers_for
+from midsight.api.memory import within_memory
 from midsight.configs import PEConfig, PreprocessConfig
 from midsight.errors import InputError, LayerError, ShapeError
 from midsight.images import load_image
@@ -418,7 +419,8 @@ class Perception:
     def _embedded(self, reader: Reader, sources: Any, batch_size: int) -> Iterator[Outcome[Array]]:
         for batch in reader.batches(sources, batch_size):
             frames = [entry.frames for entry in batch.entries if entry.frames is not None]
-            yield from batch.outcomes(self.embed_frames(frames, batch_size=batch_size))
+            found, batch_size = within_memory(partial(self.embed_frames, frames), batch_size)
+            yield from batch.outcomes(found)
 
     def _images(self, pixels: Tensor | None, batch_size: int) -> Iterator[Tensor]:
         """Pixels uint8 (F, 3, S, S) to normalised float32 (B, 3, S, S) on the device, a batch at a time."""

@@ -88,7 +88,7 @@ def cluster(
     with Library(index) as library:
         model = None
         if named and library.about.layer is None:
-            with show.status(f"loading {library.about.model}"):
+            with options.loading(library.about.model):
                 model = library.open_model(device)
         choice = options.read_list(words, "names") if words else _everyday()
         with show.status("comparing"):

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from midsight.cli import options, show
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from midsight.api import Perception
     from midsight.library.sheet import Card, Matrix
 
@@ -76,6 +77,7 @@ def _cards(model: "Perception", files: list[Path]) -> list["Card"]:
 
 def _layers(model: "Perception", path: Path) -> list[tuple[str, "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"]]:
     """Feature pictures of an early, a middle and the last block."""
+    import numpy as np
     import torch
 
     from midsight.images import load_image
@@ -93,6 +95,8 @@ def _layers(model: "Perception", path: Path) -> list[tuple[str, "np.ndarray[tupl
 
 
 def _matrix(model: "Perception", files: list[Path]) -> "Matrix":
+    import numpy as np
+
     from midsight.library.sheet import Matrix
 
     media = np.stack([outcome.unwrap() for outcome in model.iter_embed(files)])

@@ -13,7 +13,8 @@ from midsight.errors import InputError
 
 if TYPE_CHECKING:
     from midsight.api import Perception
-    from midsight.library.index import About, FileOutcome, Indexer, Settings, Summary
+    from midsight.library.index import About, Indexer, Settings, Summary
+    from midsight.library.index.indexer import Did
 
 INTERRUPTED = 130
 Folder = Annotated[Path, typer.Argument(help="Folder of pictures, videos and documents.", metavar="DIR")]
@@ -147,9 +148,9 @@ def _settings(where: Path, clip_seconds: float | None, frames: int | None) -> "S
     return replace(now, **asked)  # type: ignore[arg-type]  # as the options say
 
 
-def _run(indexer: "Indexer", as_json: bool) -> "list[FileOutcome]":
-    """Does the work; returns the outcomes without those that are only removed."""
-    done = []
+def _run(indexer: "Indexer", as_json: bool) -> "Counter[Did]":
+    """Does the work; returns how many files it did what with."""
+    done: Counter[Did] = Counter()
     todo = len(indexer.plan.todo) + len(indexer.plan.refused)
     with options.interruptible() as check, show.progress() as bar:
         task = bar.add_task("index", total=todo)
@@ -158,22 +159,20 @@ def _run(indexer: "Indexer", as_json: bool) -> "list[FileOutcome]":
             if as_json:
                 shown = {"path": str(outcome.path), "did": outcome.did, "result": outcome.result, "rows": outcome.rows}
                 show.json_line({**shown, "reason": outcome.reason})
+            done[outcome.did] += 1
             if outcome.did == "removed":
                 continue
-            done.append(outcome)
             bar.update(task, advance=1)
             if outcome.reason is not None:
                 show.warn(outcome.reason)
     return done
 
 
-def _tell(indexer: "Indexer", summary: "Summary", done: "list[FileOutcome]", seconds: float) -> None:
-    what = Counter(outcome.did for outcome in done)
-    removed = len(indexer.plan.gone)
+def _tell(indexer: "Indexer", summary: "Summary", done: "Counter[Did]", seconds: float) -> None:
     parts = [
         f"{count} {word}"
         for count, word in (
-            (what["embedded"], "read"), (what["copied"], "moved or copied"), (removed, "gone"),
+            (done["embedded"], "read"), (done["copied"], "moved or copied"), (done["removed"], "gone"),
             (indexer.plan.unchanged, "unchanged"),
         )
         if count

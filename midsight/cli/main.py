@@ -3,6 +3,8 @@
 Exit codes: 0 all done; 1 some inputs failed, or the result could not be written; 2 wrong usage; 130 Ctrl-C.
 """
 
+import atexit
+import gc
 from typing import Annotated, Any
 
 import typer
@@ -119,6 +121,7 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    atexit.register(gc.freeze)  # or Python looks for cyclic garbage among all that was imported, only to leave
     app(prog_name="midsight")
 
 

@@ -1,5 +1,6 @@
 """Options that several commands share, and the model that they describe."""
 
+import gc
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ import typer
 
 from midsight.cli import show
 from midsight.errors import InputError
+from midsight.imports import without_gc
 
 if TYPE_CHECKING:
     from midsight.api import Perception
@@ -66,7 +68,7 @@ def open_model(
     threads: int | None = None,
 ) -> "Perception":
     """The model that the options describe; says on a terminal that it is being loaded, for that can take a while."""
-    with show.status(f"loading {model or 'the embedded model'}"):
+    with loading(model or "the embedded model"):
         import midsight
 
         return midsight.load(
@@ -78,6 +80,14 @@ def open_model(
             image_size=image_size,
             threads=threads,
         )
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """While a model is loaded: says so on a terminal, and looks for no cyclic garbage in what comes to stay."""
+    with show.status(f"loading {what}"), without_gc():
+        yield
+        gc.freeze()
 
 
 @contextmanager

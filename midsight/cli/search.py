@@ -1,18 +1,23 @@
 """`midsight search`: words, pictures and videos in, what is most like them out."""
 
 import re
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from midsight.cli import options, show
+from midsight.cli.beside import beside
 from midsight.errors import InputError
+from midsight.imports import without_gc
 
 if TYPE_CHECKING:
-    from midsight.library.index import Filter, Hit
+    from midsight.library.index import Filter, Hit, Query
+    from midsight.library.index.query import Examples
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 Index = Annotated[
@@ -77,14 +82,29 @@ def search(
         where=read_filter(paths, kinds, tags, after, before, min_size, max_size),
         words=None if by_text else "", top=top, exact=exact,
     )  # fmt: skip
-    with Library(index) as library:
-        loaded = None
-        if query.needs_model:
-            with show.status(f"loading {library.about.model}"):
-                loaded = library.open_model(device, dtype, threads) if model is None else None
-            if model is not None:
-                loaded = options.open_model(model, device, dtype, threads=threads)
-        tell(library.search(query, loaded), as_json)
+    with ExitStack() as stack:
+        embed = partial(_embed, query, index, model, device, dtype, threads)
+        embedded = stack.enter_context(beside(embed)) if query.needs_model else None
+        library = stack.enter_context(Library(index))
+        with show.status(f"loading {library.about.model}"):
+            examples = None if embedded is None else embedded()
+        tell(library.search(query, examples), as_json)
+
+
+def _embed(query: "Query", index: Path, model: str | None, device: str, dtype: str, threads: int | None) -> "Examples":
+    """The question's examples, by the index's model or by the one that is asked for."""
+    import midsight
+    from midsight.library.index.library import check_model, find_index, open_model
+    from midsight.library.index.manifest import read_about, read_manifest
+    from midsight.library.index.query import embed_examples
+
+    manifest = read_manifest(find_index(index))
+    with without_gc():  # there is nothing but what has just been loaded
+        if model is None:
+            return embed_examples(query, open_model(manifest, device, dtype, threads))
+        loaded = midsight.load(model, device, dtype, threads=threads)  # type: ignore[arg-type]  # load says what may be
+        check_model(manifest, read_about(manifest.current), loaded)
+        return embed_examples(query, loaded)
 
 
 def tell(hits: "list[Hit]", as_json: bool) -> None:

@@ -7,7 +7,6 @@ While a batch is worked on, others gather, so that nothing ever waits only for c
 requests within a kind: a long request holds up no short one. Work that nobody waits for any more is dropped.
 """
 
-import gc
 import threading
 import time
 from collections import OrderedDict, deque
@@ -15,8 +14,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
-
+from midsight.api.memory import free_memory, is_out_of_memory
 from midsight.errors import MidsightError
 from midsight.serve.errors import ApiError
 from midsight.serve.log import LOGGER
@@ -200,22 +198,6 @@ def _groups(pieces: list[Piece], most: int) -> Iterator[list[Piece]]:
             group = []
         group.append(piece)
     yield group
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a batch was too large for the memory: torch has a class for a GPU's, and only words for a CPU's."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("not enough memory", "out of memory", "allocate memory")
-    )
-
-
-def free_memory() -> None:
-    """Give back what nothing uses."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def stopping() -> ApiError:

@@ -23,10 +23,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from midsight.api.media import workers_for
+from midsight.api.memory import free_memory
 from midsight.api.perception import BATCH_SIZE, BATCH_SIZE_ELSEWHERE, Perception
 from midsight.configs import PreprocessConfig
 from midsight.errors import MidsightError
-from midsight.serve.batching import Batcher, Kind, Piece, free_memory
+from midsight.serve.batching import Batcher, Kind, Piece
 from midsight.serve.decoding import COMMAND, Decoder, pool
 from midsight.serve.errors import ApiError
 from midsight.serve.fetch import Fetcher

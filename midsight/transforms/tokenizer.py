@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from torch import Tensor
 
 from midsight.errors import ConfigError, InputError
+from midsight.imports import without_gc
 
 VOCABULARY = Path(__file__).parent.parent / "assets" / "clip_vocabulary" / "merges.txt.gz"
 MERGES = 49152 - 256 - 2
@@ -107,6 +108,7 @@ def clean(text: str) -> str:
 
 
 @cache
+@without_gc()
 def clip_tokenizer() -> Tokenizer:
     """The vocabulary as a `tokenizers.Tokenizer`; built once."""
     with gzip.open(VOCABULARY, "rt", encoding="utf-8") as file:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,23 @@ def test_another_model(photos: Path, tmp_path: Path) -> None:
     assert (changed.exit_code, "clip_seconds=1.0" in changed.stderr) == (2, True)
     run("index", photos, "--clip-seconds", 1, "--reembed")
     assert len(lines(run("search", "cat", "--kind", "video", "--index", photos, "--json"))) > 1
+
+
+def test_a_fresh_process_says_the_same(photos: Path, tmp_path: Path) -> None:
+    """There the question is embedded beside the opening of the index; here, with torch loaded, behind it."""
+    run("index", photos)
+    other = save_tiny(tmp_path / "other", seed=3)
+    for words, code in (
+        (("a cat", "--without", "coffee", "--image", photos / "rocket.jpg", "--json"), 0),
+        (("--image", photos / "none.jpg"), 1),
+        (("a cat", "--model", other), 2),
+    ):
+        command = [sys.executable, "-m", "midsight.cli.main", "search", *map(str, words), "--index", str(photos)]
+        fresh = subprocess.run(command, capture_output=True, text=True, check=False)
+        here = run("search", *words, "--index", photos)
+        assert (fresh.returncode, here.exit_code) == (code, code), fresh.stderr
+        assert fresh.stderr.split() == here.stderr.split()
+        assert [hit["id"] for hit in map(json.loads, fresh.stdout.splitlines())] == [hit["id"] for hit in lines(here)]
 
 
 def test_dedupe_and_cluster(photos: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(model: midsight.Perception, photos: list[Path], output: Path, **options: Any) -> embed.Summary:
-    with EmbedJob(model, photos, output, batch_size=1, **options) as job:
+    with EmbedJob(model, photos, output, **{"batch_size": 1, **options}) as job:
         for _ in job.run():
             pass
         return job.finish()
@@ -235,6 +235,35 @@ def test_work_in_another_precision_is_not_mixed(
         next(job.run())
     with pytest.raises(errors.InputError, match="dtype fp32, now bf16"):
         EmbedJob(midsight.load(tiny_folder, dtype="bf16"), photos, output)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA error: out of memory")])
+def test_memory_that_runs_out_halves_the_batch(
+    tiny_model: midsight.Perception,
+    photos: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    run(tiny_model, photos, tmp_path / "whole.parquet", batch_size=4)
+    encode, sizes = tiny_model._encode, []
+
+    def little_memory(images: Any) -> Any:
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise error
+        return encode(images)
+
+    monkeypatch.setattr(tiny_model, "_encode", little_memory)
+    run(tiny_model, photos, tmp_path / "tight.parquet", batch_size=4)
+    assert sizes[0] > 2
+    assert max(sizes[1:]) == 2, "the batch that fits is remembered"
+    whole, tight = read(tmp_path / "whole.parquet"), read(tmp_path / "tight.parquet")
+    for ours, expected in zip(tight, whole, strict=True):
+        assert (ours["path"], ours["error"]) == (expected["path"], expected["error"])
+        if expected["embedding"] is not None:
+            np.testing.assert_allclose(ours["embedding"], expected["embedding"], atol=1e-6)
+    assert sum(row["embedding"] is not None for row in tight) == 6
 
 
 def test_finishing_too_early(tiny_model: midsight.Perception, photos: list[Path], tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Parts of files, with their pixels turned into embeddings, a batch at a time and in order."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
-import torch
 from torch import Tensor
 
 from midsight.api import Perception
+from midsight.api.memory import within_memory
 from midsight.api.perception import BATCH_SIZE, BATCH_SIZE_ELSEWHERE, Array
 from midsight.library.index.decode import End, Part, Piece, Start
 from midsight.library.index.rows import Embedded
@@ -55,17 +56,5 @@ class Embedder:
             yield source, NO_DIRECTION if embedding is None else Embedded(part.place, embedding)
 
     def _embed(self, clips: Sequence[Tensor]) -> list[Array | None]:
-        while True:
-            try:
-                return self._model.embed_frames(clips, batch_size=self.batch_size)
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if self.batch_size == 1 or not _is_memory(error):
-                    raise
-            self.batch_size //= 2
-            if self._model.device.type == "cuda":
-                torch.cuda.empty_cache()
-
-
-def _is_memory(error: BaseException) -> bool:
-    """Whether memory ran out: on a CPU torch raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+        found, self.batch_size = within_memory(partial(self._model.embed_frames, clips), self.batch_size)
+        return found

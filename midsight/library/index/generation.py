@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from midsight.api import Perception
 from midsight.errors import InputError
 from midsight.files import StrPath
 from midsight.library.index.filetable import FileTable
@@ -28,6 +28,9 @@ from midsight.library.index.manifest import (
     write_about,
 )
 from midsight.library.stores import Store, open_store
+
+if TYPE_CHECKING:
+    from midsight.api import Perception
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Generation:
 
 @contextmanager
 def open_for_writing(
-    model: Perception,
+    model: "Perception",
     root: Path,
     folder: StrPath | None,
     *,

@@ -23,7 +23,7 @@ from midsight.library.index.generation import Generation, open_for_writing
 from midsight.library.index.manifest import About, Settings
 from midsight.library.index.plan import make_plan
 from midsight.library.index.recall import measure_recall
-from midsight.library.index.rows import Embedded, make_rows, moved_rows
+from midsight.library.index.rows import Embedded, moved_rows
 from midsight.library.index.scan import Found, scan
 from midsight.library.index.worker import Job
 from midsight.library.index.writer import Writer
@@ -139,7 +139,9 @@ class Indexer:
                     f"{self.root}: nothing is in it, but its index knows {len(self._known)} files. Is a drive missing? "
                     f"To begin anew, delete {self._generation.manifest.folder}."
                 )
-            self.plan = make_plan(self._scan, self._known, self._generation.store.files(), retry=retry)
+            stored = self._generation.store.files()
+            self.plan = make_plan(self._scan, self._known, stored, retry=retry)
+            again = {file_id(found.name) for found in (*self.plan.todo, *self.plan.refused)} & stored.keys()
             how = self.about.settings
             job = Job(model.preprocess, how.clip_seconds, how.frames, decode_seconds)
             self._decoders = Decoders(job, decoder)
@@ -147,7 +149,7 @@ class Indexer:
         except BaseException:
             self._stack.close()
             raise
-        self._writer: Writer[FileOutcome] = Writer(self._generation.store, self._generation.table)
+        self._writer: Writer[FileOutcome] = Writer(self._generation.store, self._generation.table, again)
 
     @property
     def folder(self) -> Path:
@@ -198,7 +200,7 @@ class Indexer:
     def _refuse(self) -> Iterator[FileOutcome]:
         for found in self.plan.refused:
             record = self._record(found, None, "failed", reason=found.error)
-            yield from self._writer.add(record, None, self._outcome(record, "refused"))
+            yield from self._writer.add(record, [], self._outcome(record, "refused"))
 
     def _copy(self) -> Generator[FileOutcome, None, list[Found]]:
         """Files whose content is known get the rows of that; returns the others."""
@@ -255,8 +257,7 @@ class Indexer:
         result: Result = "failed" if not pieces else "partial" if reasons else "indexed"
         reason = _joined(reasons)
         record = self._record(found, file.start, result, len(pieces), reason, self._tags(found))
-        rows = make_rows(record, pieces, self.about.dim)
-        yield from self._writer.add(record, rows, self._outcome(record, "embedded"))
+        yield from self._writer.add(record, pieces, self._outcome(record, "embedded"))
 
     def _remove(self) -> Iterator[FileOutcome]:
         nothing = empty_rows(self.about.dim)

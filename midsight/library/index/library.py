@@ -13,8 +13,8 @@ from midsight.errors import InputError
 from midsight.files import StrPath
 from midsight.library.index.filetable import FileTable
 from midsight.library.index.generation import address
-from midsight.library.index.manifest import FILES, MANIFEST, NAME, Manifest, read_about, read_manifest
-from midsight.library.index.query import Query, query_vector
+from midsight.library.index.manifest import FILES, MANIFEST, NAME, About, Manifest, read_about, read_manifest
+from midsight.library.index.query import Examples, Query, embed_examples, query_vector
 from midsight.library.stores import EVERYTHING, Filter, Match, Store, open_store
 
 if TYPE_CHECKING:
@@ -129,15 +129,7 @@ class Library:
             InputError: what is found under its name is another model now.
             MidsightError: it cannot be loaded.
         """
-        import midsight
-
-        about = self.about
-        model = midsight.load(
-            about.load, device, dtype, about.layer,  # type: ignore[arg-type]  # load says what is allowed
-            revision=about.revision, image_size=about.image_size, threads=threads,
-        )  # fmt: skip
-        self.check(model)
-        return model
+        return open_model(self.manifest, device, dtype, threads)
 
     def check(self, model: "Perception | Identified") -> None:
         """Whether embeddings of this model may be compared with those of the index.
@@ -145,32 +137,25 @@ class Library:
         Raises:
             InputError: it is another model, even if of the same size.
         """
-        if model.identity != self.about.identity:
-            raise InputError(
-                f"{self.folder}: was made with {self.about.model} ({self.about.identity[:12]}), and {model.name} "
-                f"({model.identity[:12]}) is another model, whose embeddings mean something else. Ask with the index's "
-                f"own model, or embed anew: midsight index {self.root} --reembed --model {model.name}"
-            )
+        check_model(self.manifest, self.about, model)
 
-    def search(self, query: Query, model: "Perception | None" = None) -> list[Hit]:
+    def search(self, query: Query, model: "Perception | Examples | None" = None) -> list[Hit]:
         """The best hits, best first.
 
         Where words are looked for and pages hold text, hits by meaning and hits by words are put together by
         reciprocal rank fusion.
 
         Args:
-            model: the model that the index was made with; not needed where `query.needs_model` is False.
+            model: the model that the index was made with, or what it has made of the question already; not needed
+                where `query.needs_model` is False.
 
         Raises:
             InputError: another model, or a question that cannot be.
             MediaError: a picture or video of the question that cannot be read.
         """
         self.refresh()
-        if query.needs_model:
-            if model is None:
-                raise InputError("the question has to be embedded; give the model: library.open_model()")
-            self.check(model)
-        return self.search_vector(query, query_vector(query, model, [self.embedding(row) for row in query.rows]))
+        examples = self._examples(query, model) if query.needs_model else None
+        return self.search_vector(query, query_vector(query, examples, [self.embedding(row) for row in query.rows]))
 
     def search_vector(self, query: Query, vector: Array | None) -> list[Hit]:
         """As `search`, for a question whose examples are embedded already.
@@ -218,6 +203,12 @@ class Library:
         self.store: Store = open_store(address(self.manifest.current, self.about), self.about.dim)
         self.files = FileTable(self.manifest.current / FILES)
 
+    def _examples(self, query: Query, model: "Perception | Examples | None") -> Examples:
+        if model is None:
+            raise InputError("the question has to be embedded; give the model: library.open_model()")
+        self.check(model)
+        return model if isinstance(model, Examples) else embed_examples(query, model)
+
     def _row(self, identifier: str) -> tuple[Match, Array]:
         found = self.store.row(identifier)
         if found is None:
@@ -257,6 +248,31 @@ class Library:
         }
         tags = tuple(row["tags"] or ())
         return Hit(file=self.file_of(row), score=score, similarity=similarity, text=text, tags=tags, **plain)
+
+
+def open_model(
+    manifest: Manifest, device: str = "auto", dtype: str = "auto", threads: int | None = None
+) -> "Perception":
+    """As `Library.open_model`, for an index that is not opened."""
+    import midsight
+
+    about = read_about(manifest.current)
+    model = midsight.load(
+        about.load, device, dtype, about.layer,  # type: ignore[arg-type]  # load says what is allowed
+        revision=about.revision, image_size=about.image_size, threads=threads,
+    )  # fmt: skip
+    check_model(manifest, about, model)
+    return model
+
+
+def check_model(manifest: Manifest, about: About, model: "Perception | Identified") -> None:
+    """As `Library.check`, for an index that is not opened."""
+    if model.identity != about.identity:
+        raise InputError(
+            f"{manifest.folder}: was made with {about.model} ({about.identity[:12]}), and {model.name} "
+            f"({model.identity[:12]}) is another model, whose embeddings mean something else. Ask with the index's "
+            f"own model, or embed anew: midsight index {manifest.root} --reembed --model {model.name}"
+        )
 
 
 def find_index(place: Path) -> Path:

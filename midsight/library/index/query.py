@@ -81,20 +81,46 @@ class Query:
         return " ".join(self.texts) if self.words is None else self.words
 
 
-def query_vector(query: Query, model: "Perception | None", stored: Sequence[Array]) -> Array | None:
+@dataclass(frozen=True)
+class Examples:
+    """What a model makes of a question's words, pictures and videos.
+
+    Attributes:
+        name, identity: of the model.
+        positive, negative: embeddings float32 (D,), in the order of the question.
+    """
+
+    name: str
+    identity: str
+    positive: list[Array]
+    negative: list[Array]
+
+
+def embed_examples(query: Query, model: "Perception") -> Examples:
+    """Embeds what has to be embedded of a question.
+
+    Raises:
+        InputError: words for a model without texts.
+        MediaError: a picture or video that cannot be read.
+    """
+    positive = _embed(query.texts, query.images, query.videos, model)
+    return Examples(model.name, model.identity, positive, _embed(query.without_texts, query.without_images, (), model))
+
+
+def query_vector(query: Query, examples: Examples | None, stored: Sequence[Array]) -> Array | None:
     """The embedding that is looked for, float32 (D,), of length 1; None where only text is searched.
 
     Args:
+        examples: None where nothing has to be embedded.
         stored: embeddings of `query.rows`.
 
     Raises:
-        InputError: words for a model without texts, or examples that cancel each other.
-        MediaError: a picture or video that cannot be read.
+        InputError: examples that cancel each other.
     """
     if not query.examples:
         return None
-    positive = [*_embed(query.texts, query.images, query.videos, model), *stored]
-    return mixed(positive, query.weights, _embed(query.without_texts, query.without_images, (), model))
+    positive, negative = ([], []) if examples is None else (examples.positive, examples.negative)
+    return mixed([*positive, *stored], query.weights, negative)
 
 
 def mixed(positive: Sequence[Array], weights: Sequence[float], negative: Sequence[Array]) -> Array:
@@ -112,11 +138,7 @@ def mixed(positive: Sequence[Array], weights: Sequence[float], negative: Sequenc
     return vector
 
 
-def _embed(
-    texts: Sequence[str], images: Sequence[Any], videos: Sequence[Any], model: "Perception | None"
-) -> list[Array]:
-    if model is None:
-        return []
+def _embed(texts: Sequence[str], images: Sequence[Any], videos: Sequence[Any], model: "Perception") -> list[Array]:
     found: list[Array] = [*model.embed_texts(texts)] if texts else []
     found += [*model.embed_images(images)] if images else []
     return found + ([*model.embed_videos(videos)] if videos else [])

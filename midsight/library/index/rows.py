@@ -1,6 +1,6 @@
 """Embedded pieces of a file as rows of the store."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,13 @@ class Embedded:
     embedding: Array
 
 
-def make_rows(record: FileRecord, pieces: Sequence[Embedded], dim: int) -> "pa.Table":
-    """The rows of one file, with the columns of `row_schema`."""
+def make_rows(files: Iterable[tuple[FileRecord, Sequence[Embedded]]], dim: int) -> "pa.Table":
+    """The rows of some files with their pieces, with the columns of `row_schema`."""
     pa = pyarrow()
-    values: list[dict[str, Any]] = [_row(record, piece.place) for piece in pieces]
+    pieces = [(record, piece) for record, several in files for piece in several]
+    values: list[dict[str, Any]] = [_row(record, piece.place) for record, piece in pieces]
     columns: dict[str, Any] = {name: [row[name] for row in values] for name in COLUMNS[:-1]}
-    matrix = np.stack([piece.embedding for piece in pieces]) if pieces else np.empty((0, dim), np.float32)
+    matrix = np.stack([piece.embedding for _, piece in pieces]) if pieces else np.empty((0, dim), np.float32)
     columns["embedding"] = pa.FixedSizeListArray.from_arrays(matrix.astype(np.float32).ravel(), dim)
     return pa.table(columns, schema=row_schema(dim))
 

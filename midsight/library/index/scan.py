@@ -71,9 +71,9 @@ def scan(root: Path) -> Scan:
 
     for place, folders, names in os.walk(base, onerror=closed):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = "" if place == base else os.path.relpath(place, base)
         for name in _media(names):
-            path = os.path.join(place, name)
-            entry = _look(path, os.path.relpath(path, base))
+            entry = _look(os.path.join(place, name), os.path.join(below, name))
             found.files[entry.name] = entry
     return found
 

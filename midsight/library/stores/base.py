@@ -128,12 +128,13 @@ class Store(Protocol):
         """Numbers of an embedding."""
         ...
 
-    def replace(self, files: Sequence[str], rows: "pa.Table") -> None:
+    def replace(self, files: Sequence[str], rows: "pa.Table", new: Sequence[str] = ()) -> None:
         """Removes all rows of these files and adds the new ones, in one step where the store can.
 
         Args:
-            files: ids; those of all new rows are among them.
+            files: ids; those of all new rows are among them, or among `new`.
             rows: columns of `row_schema`.
+            new: ids of files that have no rows yet; nothing is looked for that could be removed.
 
         Raises:
             InputError: an embedding that is not finite or not of length 1, or rows of other files.

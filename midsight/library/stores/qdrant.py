@@ -82,25 +82,24 @@ class QdrantStore:
         """Numbers of an embedding."""
         return self._dim
 
-    def replace(self, files: Sequence[str], rows: "pa.Table") -> None:
+    def replace(self, files: Sequence[str], rows: "pa.Table", new: Sequence[str] = ()) -> None:
         """As `Store.replace`, in two requests."""
         from qdrant_client import models
 
-        check_rows(files, rows, self._dim)
+        check_rows([*files, *new], rows, self._dim)
         payloads = rows.select([name for name in COLUMNS if name != _EMBEDDING]).to_pylist()
         vectors = embeddings(rows, self._dim).tolist()
         points = [
             models.PointStruct(id=_uuid(payload["id"]), vector=vector, payload=payload)
             for payload, vector in zip(payloads, vectors, strict=True)
         ]
-        if not files:
-            return
         old = models.Filter(must=self._conditions(Filter(files=tuple(files))))
         old.must_not = [models.HasIdCondition(has_id=[point.id for point in points])] if points else None
         try:
             if points:
                 self._client.upsert(self._collection, points, wait=True)
-            self._client.delete(self._collection, models.FilterSelector(filter=old), wait=True)
+            if files:
+                self._client.delete(self._collection, models.FilterSelector(filter=old), wait=True)
         except Exception as error:
             raise could_not_write(self.address, rows.nbytes, error) from error
 

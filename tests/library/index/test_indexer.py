@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import midsight
@@ -411,25 +412,54 @@ def test_tags_stay_with_their_files(tiny_model: midsight.Perception, photos: Pat
     assert tagged() == {"0.png", "one.png", "sub/3.png"}
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("CUDA error: out of memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        MemoryError(),
+    ],
+)
 def test_memory_that_runs_out_halves_the_batch(
-    tiny_model: midsight.Perception, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: midsight.Perception,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     index(tiny_model, photos, folder=tmp_path / "whole")
-    encode, sizes = tiny_model._encode, []
-
-    def little_memory(images: Any) -> Any:
-        sizes.append(len(images))
-        if len(images) > 2:
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried")
-        return encode(images)
-
-    monkeypatch.setattr(tiny_model, "_encode", little_memory)
+    sizes = limit_memory(tiny_model, monkeypatch, error)
     index(tiny_model, photos, folder=tmp_path / "tight", batch_size=6)
     assert sizes[0] == 6
     assert max(sizes[2:]) <= 3
     whole, tight = contents(tmp_path / "whole"), contents(tmp_path / "tight")
+    assert set(whole) == set(tight)
     for row, value in whole.items():
         np.testing.assert_allclose(tight[row][3], value[3], atol=1e-6)
+
+
+def test_other_errors_of_the_encoder_are_not_taken_for_a_lack_of_memory(
+    tiny_model: midsight.Perception, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = limit_memory(tiny_model, monkeypatch, RuntimeError("a shape"))
+    with pytest.raises(RuntimeError, match="a shape"):
+        index(tiny_model, photos, batch_size=6)
+    assert sizes == [6]
+
+
+def limit_memory(model: midsight.Perception, monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[int]:
+    """Lets the encoder fail on more than two pictures; gives the sizes that it is asked for."""
+    encode, sizes = model._encode, []
+
+    def little_memory(images: Any) -> Any:
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise error
+        return encode(images)
+
+    monkeypatch.setattr(model, "_encode", little_memory)
+    return sizes
 
 
 def test_a_vector_without_direction_is_a_failure(

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,19 @@ def test_hits_say_where_they_are(library: Library, photos: Path, tiny_model: mid
     page = library.search(Query(words="giraffe"))[0]
     assert (page.path, page.page, page.text) == ("report.pdf", 1, TEXTS[0])
     assert library.hit(page.id) == replace(page, score=1.0, similarity=1.0)
+
+
+def test_more_like_this_needs_no_torch(library: Library) -> None:
+    row = everything(library)[0][5]
+    script = (
+        "import sys; from midsight.library.index import Library, Query; "
+        "print(*(hit.id for hit in Library(sys.argv[1]).search(Query(rows=(sys.argv[2],))))); "
+        "assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-c", script, str(library.folder), row]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ids(library, Query(rows=(row,)))
 
 
 def test_more_like_this_needs_no_model(library: Library) -> None:

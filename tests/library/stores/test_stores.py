@@ -1,6 +1,8 @@
 """Every store keeps the same promises; what it gives is compared with plain numpy."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,12 @@ def test_replacing_takes_what_was_there(store: Store) -> None:
     store.replace(["x", "z", "unknown"], rows([], vectors(0)))
     assert store.files() == {"y": 1}
     store.replace([], rows([], vectors(0)))
+    store.replace(["x"], rows(["x#3", "new"], vectors(2, seed=8)), ["new"])
+    assert {name: store.files().get(name) for name in ("x", "new")} == {"x": 1, "new": 1}
+    store.replace(["x", "new"], rows([], vectors(0)))
+    store.replace([], rows(["added"], vectors(1, seed=8)), ["added"])
+    assert store.files().get("added") == 1
+    store.replace(["added"], rows([], vectors(0)))
     assert store.read([]).num_rows == 0
     assert store.count() == 1
 
@@ -230,6 +238,30 @@ def test_an_index_over_many_rows_finds_nearly_all(tmp_path: Path, monkeypatch: p
     assert found(store, vectors(1, seed=9)[0], top=1) == ["in/new.jpg"], "rows behind the index are searched, too"
 
 
+def test_lancedb_finds_the_same_through_an_index_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lancedb
+
+    monkeypatch.setattr(lance, "ANN_FROM", 5000)
+    monkeypatch.setattr(lance, "_LISTS_ROOT", 0.25)  # as many lists as a large table has
+    store = open_store(tmp_path / "rows", DIM, create=True)
+    names = [f"f{i}" for i in range(5000)]
+    store.replace(names, rows(names, vectors(5000)))
+    store.optimize()
+    page = (Path(__file__).parents[3] / "docs" / "search.md").read_text()
+    said: dict[str, Any] = {}
+    exec("def nearest" + page.split("def nearest")[1].split("\n\n\n")[0], said)
+    table = lancedb.connect(tmp_path / "rows").open_table("rows")
+    missed = 0
+    for question in vectors(40, seed=4):
+        exact = found(store, question, exact=True)
+        assert [row["path"] for row in table.search(question).bypass_vector_index().limit(10).to_list()] == exact
+        assert [row["path"] for row in said["nearest"](table, question, 10).to_list()] == found(store, question)
+        missed += len(set(exact) - {row["path"] for row in table.search(question).limit(10).to_list()})
+    assert missed > 0, "else the page need not say anything"
+
+
 @pytest.mark.parametrize(
     ("glob", "fits", "not_"),
     [
@@ -256,3 +288,20 @@ def test_filters_that_cannot_be() -> None:
 def test_a_full_disk_is_told_with_path_and_bytes() -> None:
     error = could_not_write("/photos/rows", 12345, OSError("LanceError(IO): No space left on device (os error 28)"))
     assert str(error).startswith("/photos/rows: 12,345 bytes could not be written (no space left on the device).")
+
+
+def test_the_quick_import_of_lancedb_leaves_its_functions_checked() -> None:
+    script = """
+import gc, pydantic
+from midsight.library.stores.lance import import_lancedb
+before = pydantic.validate_call
+import_lancedb()
+assert pydantic.validate_call is before and gc.isenabled()
+from lance_namespace_urllib3_client import TableApi
+try:
+    TableApi().count_table_rows(id=5)
+except pydantic.ValidationError as error:
+    print(*sorted(one["loc"][0] for one in error.errors()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stderr, done.stdout) == ("", "count_table_rows_request id\n")
