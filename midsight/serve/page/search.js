@@ -174,7 +174,9 @@ export class Search {
     byId("previous").disabled = index === 0;
     byId("next").disabled = index === this.grid.items.length - 1;
     show(byId("media"), item);
-    if (!this.viewer.open) this.viewer.showModal();
+    if (this.viewer.open) return;
+    this.viewer.showModal();
+    byId("similar").focus();
   }
 }
 
