@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -27,8 +28,10 @@ INTRO = (
     f"twice, and made photographs of {PICTURE[0]}x{PICTURE[1]} pixels as JPEG in `data:` URLs. Each client asks again "
     f"as soon as it has its answer. `midsight serve` joins what waits to batches; the {PEER} is a FastAPI function "
     "that calls `embed_texts` or `embed_images` of the same model once a request, in FastAPI's threads, without a "
-    "queue and without limits. Both servers run side by side, one model thread each, and take turns; one is idle "
-    f"while the other is asked. Speed is requests per second of wall time, in {ROUNDS} paired rounds of {SECONDS:g} s. "
+    "queue and without limits. `midsight serve --threads` has the number of CPUs; the plain handler has what midsight "
+    "takes by itself for each call, several of which run at once. Both servers run side by side and take turns; one is "
+    f"idle while the other is asked. Speed is requests per second of wall time, in {ROUNDS} paired rounds of "
+    f"{SECONDS:g} s. "
     "Clients and servers share the machine's CPUs."
 )
 
@@ -45,7 +48,7 @@ def run() -> Section:
     """Both servers in turn."""
     section = Section("A server and its clients", INTRO)
     peer = [sys.executable, "-m", "benchmarks.serve_peer"]
-    with midsight_server() as ours, running(peer) as theirs:
+    with midsight_server(threads=os.cpu_count() or 1) as ours, running(peer) as theirs:
         asyncio.run(_compare(section, ours, theirs))
     return section
 

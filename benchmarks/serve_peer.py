@@ -14,7 +14,7 @@ from midsight.serve.run import bind
 def make() -> FastAPI:
     """One endpoint, the same model, no batches, no queue, no limits."""
     app = FastAPI()
-    model = midsight.load(device="cpu", threads=1)
+    model = midsight.load(device="cpu")
     model.texts_kept = 1024
 
     @app.post("/v1/embeddings")

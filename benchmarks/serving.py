@@ -73,9 +73,11 @@ def running(command: Sequence[str], cpus: set[int] | None = None) -> Iterator[Ru
         process.wait()
 
 
-def midsight_server(*options: str, cpus: set[int] | None = None) -> contextlib.AbstractContextManager[Running]:
-    """`midsight serve` with one thread on a free port."""
-    command = [sys.executable, "-m", "midsight.cli.main", "serve", "--port", "0", "--threads", "1", *options]
+def midsight_server(
+    *options: str, threads: int = 1, cpus: set[int] | None = None
+) -> contextlib.AbstractContextManager[Running]:
+    """`midsight serve` on a free port."""
+    command = [sys.executable, "-m", "midsight.cli.main", "serve", "--port", "0", "--threads", str(threads), *options]
     return running(command, cpus)
 
 
