@@ -79,7 +79,7 @@ class Unreadable(Exception):
 
 
 class Reader:
-    """Files to pixels, one after the other."""
+    """Files to pixels, one after the other: not for several threads at once."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading

@@ -6,6 +6,7 @@ Limits are looked at before anything is decoded. A thread waits for each process
 import atexit
 import math
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -63,7 +64,7 @@ class Decoders:
     ) -> None:
         reading = Reading(preprocess, images, seconds)
         self._seconds = seconds
-        self._here = Reader(reading) if command is None else None
+        self._here = None if command is not None else _Readers(reading)
         self._children = Children(lambda: template(tuple(command or ())).child(asdict(reading)))
 
     def read(self, data: bytes, wanted: Wanted) -> Tensor | float:
@@ -74,7 +75,7 @@ class Decoders:
             ApiError: 503, the server is being stopped.
         """
         if self._here is not None:
-            return self._here.read(data, wanted)
+            return self._here.mine().read(data, wanted)
         try:
             child = self._children.mine()
         except (EOFError, OSError) as error:
@@ -101,6 +102,17 @@ class Decoders:
     def close(self) -> None:
         """Ends all processes, at once."""
         self._children.close()
+
+
+class _Readers(threading.local):
+    """In this process: one for each thread, for a reader's memory is used again by its next file."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reader = Reader(reading)
+
+    def mine(self) -> Reader:
+        """That of the thread that asks."""
+        return self._reader
 
 
 class Decoder:
