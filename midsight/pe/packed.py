@@ -261,8 +261,8 @@ def causal(length: int, total: int, dtype: torch.dtype) -> Tensor:
 def rounded(rows: int) -> int:
     """The next number of rows for which linear maps are made: at most a sixteenth more.
 
-    oneDNN makes code for each number of rows and keeps a thousand of them, hundreds of kilobytes each. Texts have any
-    number; a few dozen numbers cost less than the memory, and less time than making code again and again.
+    oneDNN makes code for each number of rows and keeps a thousand of them by default. Texts have any number of rows:
+    without this, a server's memory grows with each new one.
     """
     step = 1 << max(0, rows.bit_length() - 5)
     return -(-rows // step) * step

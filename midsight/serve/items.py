@@ -76,6 +76,7 @@ class _Route(APIRoute):
     """Parameters that cannot be are told as the other endpoints tell them."""
 
     def get_route_handler(self) -> Any:
+        """FastAPI's own, with the errors of parameters in our form."""
         handler = super().get_route_handler()
 
         async def told(request: Request) -> Response:

@@ -244,7 +244,7 @@ def embed(tower: TextTransformer, tokens: Tensor) -> Tensor:
     """Embeddings (B, width) of token ids (B, L), with gradients, in bfloat16 where that is safe.
 
     On a CPU, texts of like length go through together, cut to the longest of them: the causal mask keeps what follows
-    an end from mattering. And torch's fused attention takes five times as long there, backwards, as matrix products.
+    an end from mattering. And torch's fused attention is slow there on the way back.
     """
     if tokens.device.type != "cpu":
         with torch.autocast(tokens.device.type, torch.bfloat16):

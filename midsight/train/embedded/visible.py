@@ -33,6 +33,7 @@ _NOUN = "1"  # of a sense key
 
 
 def main() -> int:
+    """Writes the file; the exit code is 1 where a package cannot be had."""
     parser = argparse.ArgumentParser(prog="python -m midsight.train.embedded.visible", description=__doc__)
     parser.add_argument(
         "file", type=Path, help="text file to write: a line for each name, behind a tab what else it is"
