@@ -14,6 +14,7 @@ from midsight.library.moderate.labels import read_decisions
 from tests.serve.library import DEMO, POLICY, make_index, make_many, make_photos, serving_library
 
 MANY = 100_000
+PICTURES = "return document.querySelectorAll('.tile img.there').length"
 DROP = """
 const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));
 const carried = new DataTransfer();
@@ -67,6 +68,7 @@ class Page:
 
     def open(self, hash: str = "") -> "Page":
         self.browser.get("about:blank")
+        self.browser.get_log("browser")  # what the page before this one left, when its server stopped, say
         self.browser.get(f"{self.address}/{hash}")
         return self
 
@@ -325,9 +327,10 @@ def test_a_key_is_asked_for_and_kept_in_the_tab(browser: Any, photos: Path) -> N
         page.until(lambda: "not known" in page.text("#lock-told"))
         page.one("#key").send_keys("secret\n")
         page.status("9 items")
-        page.until(lambda: page.run("return document.querySelectorAll('.tile img.there').length") == 9)
+        page.until(lambda: page.run(PICTURES) == 9)
         page.browser.refresh()
         page.status("9 items")
+        page.until(lambda: page.run(PICTURES) == 9)
         assert page.run("return [sessionStorage.length, localStorage.length]") == [1, 0]
         refused = [entry for entry in browser.get_log("browser") if "401" not in entry["message"]]
         assert refused == []
@@ -360,5 +363,5 @@ def test_a_hundred_thousand_items_scroll(
         assert figures["median"] < 50  # milliseconds
         page.run("scrollTo(0, document.documentElement.scrollHeight)")
         page.until(lambda: any(name.startswith("19.png") for name in page.tiles()))
-        page.until(lambda: page.run("return document.querySelectorAll('.tile img.there').length") > 5)
+        page.until(lambda: page.run(PICTURES) > 5)
         page.check()
