@@ -45,8 +45,8 @@ def ask(
         str,
         typer.Option(
             "--answer",
-            help="span: words of the page; free: the model's own; checked: free, but comparisons by "
-            "the page's numbers; auto: by the model.",
+            help="span: words of the page; free: the model's own; checked: free, but held against the page's words and "
+            "numbers; auto: by the model.",
         ),
     ] = "auto",
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Of a free answer.", min=1)] = 128,

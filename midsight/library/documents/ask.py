@@ -18,6 +18,7 @@ from midsight.library.documents.pdf import is_pdf
 from midsight.library.documents.seen import SHOWN_FRAMES, Eye, Seen
 from midsight.library.scan import is_video
 from midsight.plm.answer import AnswerConfig, Answerer
+from midsight.plm.answer import Page as ReadMedia
 from midsight.plm.media import MediaLimits
 from midsight.plm.model import PLM
 from midsight.tasks.zero_shot import Prediction
@@ -44,9 +45,9 @@ _SMALL = 1024  # width of a language model; a narrower one cannot compare number
 class AskConfig:
     """How questions are answered."""
 
-    # "span" copies words of the page; "free" lets the model write; "checked" does, too, but takes the highest, lowest,
-    # first and last from the page's numbers; "auto" is span for a language model as it came, checked for a small one
-    # that learnt to read pages, free for others
+    # "span" copies words of the page; "free" lets the model write; "checked" does, too, but holds its answer against
+    # words of the page, and takes the highest, lowest, first and last from the page's numbers; "auto" is span for a
+    # language model as it came, checked for a small one that learnt to read pages, free for others
     style: Style = "auto"
     max_pages: int = 4  # that the model reads, of those that there are
     max_text_tokens: int = 1200  # of the pages' text; more makes small models slower and no better
@@ -181,11 +182,8 @@ class DocumentAsker:
         self._check_readable(pages, question)
         if self.style == "span":
             return self._copy(pages, question)
-        found = compared_on(pages, question) if self.style == "checked" else None
-        if found is not None:
-            if show is not None:
-                show(found.text)
-            return _copied(found, pages)
+        if self.style == "checked":
+            return self._check(pages, question, show)
         return self._write(pages, question, show)
 
     def _check_readable(self, pages: Sequence[Page], question: str) -> None:
@@ -205,12 +203,38 @@ class DocumentAsker:
         text = page_text(_in_order(pages), question, self._budget(question, 0), self._count)
         return _copied(self._extractor.extract(pages, question, text), pages)
 
+    def _check(self, pages: list[Page], question: str, show: Show | None) -> Reply:
+        """What a comparison of numbers gives; else the model's own words, or those of the page that answer better."""
+        if (found := compared_on(pages, question)) is not None:
+            reply = _copied(found, pages)
+        else:
+            reply = self._write(pages, question, None)
+            better = self._better(pages, question, reply)
+            reply = reply if better is None else _copied(better, pages)
+        if show is not None:
+            show(reply.answer)
+        return reply
+
+    def _better(self, pages: list[Page], question: str, reply: Reply) -> Extract | None:
+        """Words of the page that answer better than the model did, which saw no picture; None where it did best."""
+        if self.sees or reply.why != "stop":
+            return None
+        media = self.answerer.read([])
+        ids = self.answerer.prompt_ids(self._prompt(pages, question, media), media)
+        try:
+            return self._extractor.weigh(pages, question, ids, reply.answer)
+        except KeyboardInterrupt:
+            return None  # the answer is there
+
+    def _prompt(self, pages: Sequence[Page], question: str, media: ReadMedia) -> str:
+        text = page_text(_in_order(pages), question, self._budget(question, len(media.ids)), self._count)
+        return prompts.free_prompt(text, question, self.sees)
+
     def _write(self, pages: list[Page], question: str, show: Show | None) -> Reply:
         """The model's own words."""
         shown = self._shown(pages)
         media = self.answerer.read([self._picture(page) for page in shown])
-        text = page_text(_in_order(pages), question, self._budget(question, len(media.ids)), self._count)
-        answer, why = self._stream(prompts.free_prompt(text, question, self.sees), media, show)
+        answer, why = self._stream(self._prompt(pages, question, media), media, show)
         boxes = [box for page in shown[:1] for box in grounded(answer, page)]
         boxes = boxes or find_words(answer, pages, question)
         best = next((page for page in pages if boxes and page.id == boxes[0].page), pages[0])
@@ -240,10 +264,10 @@ class DocumentAsker:
             self._eye = Eye(self.chooser.model)
         return self._eye
 
-    def _stream(self, prompt: str, media: "object", show: Show | None) -> tuple[str, Why]:
+    def _stream(self, prompt: str, media: ReadMedia, show: Show | None) -> tuple[str, Why]:
         pieces: list[str] = []
         try:
-            for piece in self.answerer.stream(prompt, media):  # type: ignore[arg-type]
+            for piece in self.answerer.stream(prompt, media):
                 pieces.append(piece)
                 if show is not None:
                     show(piece)
