@@ -57,9 +57,14 @@ def tab(browser: "Browser", wrong: list[str], request: pytest.FixtureRequest) ->
         context.on("console", lambda message: wrong.append(f"{message.text} ({message.location['url']})"))
         context.on("weberror", lambda error: wrong.append(str(error.error)))
         yield context.new_page()
-        assert wrong == []
-        home = asked[0] if asked[0].startswith("file:") else urljoin(asked[0], "/")
-        assert [one for one in asked if not one.startswith((home, "blob:"))] == []  # the page made a blob: itself
+        assert wrong == [], wrong
+        elsewhere = [address for address in asked if not address.startswith((_home(asked[0]), "blob:"))]
+        assert elsewhere == [], elsewhere  # a blob: was made by the page itself
+
+
+def _home(address: str) -> str:
+    """What a page's requests begin with."""
+    return address if address.startswith("file:") else urljoin(address, "/")
 
 
 def _failures(request: "Request") -> list[str]:
