@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
 from midsight.errors import ConfigError, InputError, MediaError
@@ -76,7 +77,8 @@ class DocumentAsker:
     """A model that answers questions about documents.
 
     Args:
-        model: a PLM with its tokenizer; one without a tower reads text only.
+        model: a PLM with its tokenizer; one without a tower reads text only. Or what opens such a one, called when the
+            first page is read: what pictures show is said without it.
         reader: opens documents; it is not closed here.
         config: how.
         looks: opens a model of pictures and texts, to find pages without text among many, and to say what pictures
@@ -85,18 +87,34 @@ class DocumentAsker:
 
     def __init__(
         self,
-        model: PLM,
+        model: PLM | Callable[[], PLM],
         reader: Reader,
         config: AskConfig = AskConfig(),  # noqa: B008 (frozen)
         looks: "Callable[[], Perception] | None" = None,
     ) -> None:
-        self.model, self.reader, self.config = model, reader, config
-        self.sees = model.config.vision is not None
+        self._model, self.reader, self.config = model, reader, config
+        self.sees = isinstance(model, PLM) and model.config.vision is not None
         self.chooser = PageChooser(reader, looks)
-        self.answerer = Answerer(model, AnswerConfig(max_new_tokens=config.max_new_tokens, media=config.media))
-        self.style: Style = config.style if config.style != "auto" else _fitting_style(model)
-        self._extractor = Extractor(model)
         self._eye: Eye | None = None
+
+    @cached_property
+    def model(self) -> PLM:
+        """What reads pages; opened on first use."""
+        return self._model if isinstance(self._model, PLM) else self._model()
+
+    @cached_property
+    def answerer(self) -> Answerer:
+        """The model with its tokenizer and how it writes."""
+        return Answerer(self.model, AnswerConfig(max_new_tokens=self.config.max_new_tokens, media=self.config.media))
+
+    @cached_property
+    def style(self) -> Style:
+        """How pages are answered about, never "auto"."""
+        return self.config.style if self.config.style != "auto" else _fitting_style(self.model)
+
+    @cached_property
+    def _extractor(self) -> Extractor:
+        return Extractor(self.model)
 
     def ask(
         self,
@@ -122,7 +140,8 @@ class DocumentAsker:
             raise InputError("the question is empty; say what is to be answered")
         if not paths:
             raise InputError("no documents were given; name PDFs, pictures or folders")
-        self._check_length(question)
+        if self.sees or understand(question) is None:  # the others are short, and may need no language model
+            self._check_length(question)
         videos = any(is_video(path) for path in paths)
         reply = self._watch(paths, question, show) if videos else self._read(paths, question, chosen, show)
         return replace(reply, seconds=time.perf_counter() - start)
