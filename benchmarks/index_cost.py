@@ -6,6 +6,7 @@ The encoder is a stand-in there, for the difference is smaller than the noise of
 is measured in the same rounds.
 
 memory: resident memory while an index of many small pictures grows, by a small random model; the slope after a warm-up.
+That of the decoder is its template's and its own, which share most of it.
 """
 
 import os
@@ -18,7 +19,7 @@ import sys  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Callable  # noqa: E402
-from contextlib import contextmanager  # noqa: E402
+from contextlib import contextmanager, suppress  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -180,10 +181,14 @@ def _resident(process: int) -> int:
         return 0
 
 
-def _children() -> list[int]:
-    return [
-        int(child) for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()
-    ]
+def _children(process: int | str = "self") -> list[int]:
+    """All below a process: a reader is a child of its template."""
+    found = []
+    with suppress(OSError):  # it has ended
+        for task in Path(f"/proc/{process}/task").iterdir():
+            for child in map(int, (task / "children").read_text().split()):
+                found += [child, *_children(child)]
+    return found
 
 
 def _one(folder: Path) -> Path:

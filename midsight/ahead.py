@@ -22,7 +22,12 @@ class _Lane(Generic[S, R]):
     """One input and the results of it that are ready. `None` marks the end, an exception what ended it early."""
 
     source: S
-    ready: "queue.Queue[R | BaseException | None]" = field(default_factory=lambda: queue.Queue(HELD))
+    ready: "queue.SimpleQueue[R | BaseException | None]" = field(default_factory=queue.SimpleQueue)
+    places: "queue.SimpleQueue[None]" = field(default_factory=queue.SimpleQueue)  # one for each result that may come
+
+    def __post_init__(self) -> None:
+        for _ in range(HELD):
+            self.places.put(None)
 
 
 def read_ahead(
@@ -62,6 +67,7 @@ def read_ahead(
                 return
             lane = lanes.popleft()
             while (item := lane.ready.get()) is not None:
+                lane.places.put(None)
                 if isinstance(item, BaseException) and not isinstance(item, Exception):
                     raise item
                 yield lane.source, item
@@ -91,16 +97,17 @@ def _fill(lane: _Lane[S, R], read: Callable[[S], Iterator[R]], stop: threading.E
             if not _put(lane, item, stop):
                 return
     except BaseException as error:  # noqa: BLE001 (handed to the caller's thread)
-        _put(lane, error, stop)
-    _put(lane, None, stop)
+        lane.ready.put(error)
+    lane.ready.put(None)  # needs no place: the next input is begun though nobody has come to the end of this one
 
 
-def _put(lane: _Lane[S, R], item: R | BaseException | None, stop: threading.Event) -> bool:
+def _put(lane: _Lane[S, R], item: R, stop: threading.Event) -> bool:
     """Waits for a free place; False where the caller has left."""
     while not stop.is_set():
         try:
-            lane.ready.put(item, timeout=_POLL)
-            return True
-        except queue.Full:
+            lane.places.get(timeout=_POLL)
+        except queue.Empty:
             continue
+        lane.ready.put(item)
+        return True
     return False

@@ -15,6 +15,7 @@ import contextlib
 import json
 import math
 import os
+import select
 import signal
 import socket
 import struct
@@ -53,7 +54,7 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], bytearray]:
     if sum(sizes) > _MOST:
         raise EOFError
     header, data = (_exactly(connection, size) for size in sizes)
-    return json.loads(header), data
+    return json.loads(header.decode()), data
 
 
 def _exactly(connection: socket.socket, size: int) -> bytearray:
@@ -125,6 +126,15 @@ class Child:
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is there and has nothing to say, as between two questions; a copy's exit code is far to ask."""
+        number = self._connection.fileno()
+        events = select.poll()
+        if number >= 0:
+            events.register(number, select.POLLIN)
+        return number >= 0 and not events.poll(0)
 
     def send(self, header: Mapping[str, Any], data: Any = b"") -> None:
         """Give it a message.
@@ -224,6 +234,7 @@ class Template:
         self._command = command
         self._process: Child | None = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def child(self, hello: Mapping[str, Any]) -> Child:
         """A new copy; the first one takes as long as the template needs to load.
@@ -232,7 +243,7 @@ class Template:
             hello: the first message.
 
         Raises:
-            EOFError, OSError: the template does not start.
+            EOFError, OSError: the template does not start, or is closed.
         """
         ours, theirs = _pair()
         try:
@@ -245,13 +256,19 @@ class Template:
         return Child(_Copy(self, pid), ours, hello)
 
     def close(self) -> None:
-        """Ends it; its children end with their connections."""
+        """Ends it, at once; its children end with their connections."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            process.kill()  # before the lock, for a thread may have that which waits until it has loaded
         with self._lock:
             self._forget()
 
     def _asked(self, question: Mapping[str, Any], passed: socket.socket | None = None) -> dict[str, Any]:
         """Its answer. Where something is passed and it is gone, another one is started."""
         with self._lock:
+            if self._closed:
+                raise EOFError
             if self._process is None or (passed is not None and not self._process.alive):
                 self._forget()
                 self._process = started(self._command, {})
@@ -359,16 +376,20 @@ class Children:
     def mine(self) -> Child | None:
         """This thread's child; None once they are closed. Raises what `start` raises."""
         child: Child | None = getattr(self._of_thread, "child", None)
-        if child is not None and child.alive:
+        if child is not None and child.idle:
             return child
         if child is not None:
             child.close()
-        with self._lock:  # what is started here is seen by `close`
-            if self._closed:
-                return None
-            child = self._of_thread.child = self._start()
-            self._all = [other for other in self._all if other.alive] + [child]
-            return child
+        if self._closed:
+            return None
+        child = self._start()  # may take long, and `close` does not wait for it
+        with self._lock:
+            if not self._closed:
+                self._of_thread.child = child
+                self._all = [other for other in self._all if other.alive] + [child]
+                return child
+        child.close()
+        return None
 
     def close(self) -> None:
         """Ends all of them, at once."""

@@ -59,6 +59,22 @@ def test_reading_ahead_is_bounded() -> None:
     results.close()  # type: ignore[attr-defined]
 
 
+def test_a_reader_goes_on_though_nobody_has_taken_the_end_of_an_input() -> None:
+    begun: list[int] = []
+
+    def read(number: int) -> Iterator[int]:
+        begun.append(number)
+        yield from range(HELD)
+
+    results = read_ahead(range(100), read, workers=1, inputs_ahead=4)
+    assert next(results) == (0, 0)
+    until = time.monotonic() + 20
+    while len(begun) < 4 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert begun == [0, 1, 2, 3]
+    results.close()  # type: ignore[attr-defined]
+
+
 def test_leaving_early_ends_the_threads() -> None:
     before = threading.active_count()
 

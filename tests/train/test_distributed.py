@@ -18,7 +18,7 @@ from tests.train import memory
 ROOT = Path(__file__).parents[2]
 
 
-def torchrun(folder: Path, *arguments: str, timeout: float = 100) -> "subprocess.CompletedProcess[bytes]":
+def torchrun(folder: Path, *arguments: str, timeout: float = 600) -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "tests.train.memory", str(folder), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

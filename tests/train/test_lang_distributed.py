@@ -29,7 +29,7 @@ def torchrun(folder: Path, *arguments: str, fails: bool = False) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "tests.train.lang", str(folder), *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, timeout=200)
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, timeout=900)
     assert (done.returncode != 0) is fails, done.stderr.decode()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from midsight.api import Perception
 from midsight.api.memory import within_memory
 from midsight.api.perception import BATCH_SIZE, BATCH_SIZE_ELSEWHERE, Array
-from midsight.library.index.decode import End, Part, Piece, Start
+from midsight.library.index.decode import End, Part, Piece
 from midsight.library.index.rows import Embedded
 
 S = TypeVar("S")
@@ -28,7 +28,7 @@ class Embedder:
         self._model = model
         self.batch_size = batch_size or BATCH_SIZE.get(model.device.type, BATCH_SIZE_ELSEWHERE)
 
-    def embedded(self, parts: Iterable[tuple[S, Part | Exception]]) -> Iterator[tuple[S, Start | Embedded | End | str]]:
+    def embedded(self, parts: Iterable[tuple[S, Part | Exception]]) -> Iterator[tuple[S, Embedded | End | str]]:
         """Parts in order; a piece becomes `Embedded`, or a text that says why it has no embedding.
 
         Raises:
@@ -41,12 +41,12 @@ class Embedder:
                 raise part
             waiting.append((source, part))
             frames += len(part.frames) if isinstance(part, Piece) else 0
-            if max(frames, len(waiting) // 3) >= self.batch_size:
+            if max(frames, len(waiting) // 2) >= self.batch_size:
                 yield from self._flush(waiting)
                 waiting, frames = [], 0
         yield from self._flush(waiting)
 
-    def _flush(self, waiting: Sequence[tuple[S, Part]]) -> Iterator[tuple[S, Start | Embedded | End | str]]:
+    def _flush(self, waiting: Sequence[tuple[S, Part]]) -> Iterator[tuple[S, Embedded | End | str]]:
         found = iter(self._embed([part.frames for _, part in waiting if isinstance(part, Piece)]))
         for source, part in waiting:
             if not isinstance(part, Piece):

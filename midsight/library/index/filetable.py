@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -50,7 +51,7 @@ class FileRecord:
     reason: str | None = None
     tags: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def id(self) -> str:
         """32 hexadecimal digits."""
         return file_id(self.name)
@@ -96,8 +97,7 @@ class FileTable:
             OutputError: the disk is full.
         """
         rows = [_row(record) for record in records]
-        size = sum(len(str(value)) for row in rows for value in row)
-        with self._errors(size), self._database:
+        with self._errors(rows), self._database:
             self._database.executemany(f"REPLACE INTO files ({_COLUMNS}) VALUES ({', '.join('?' * 11)})", rows)
 
     def remove(self, names: Sequence[str]) -> None:
@@ -140,12 +140,13 @@ class FileTable:
         return None if found is None else _record(found)
 
     @contextmanager
-    def _errors(self, size: int = 0) -> Iterator[None]:
-        """`size`: bytes that are about to be written."""
+    def _errors(self, rows: Sequence[tuple[object, ...]] = ()) -> Iterator[None]:
+        """`rows`: what is about to be written."""
         try:
             yield
         except sqlite3.OperationalError as error:
-            if size:
+            if rows:
+                size = sum(len(str(value)) for row in rows for value in row)
                 raise could_not_write(os.fspath(self.path), size, error) from error
             raise OutputError(f"{self.path}: cannot be read or written ({error}). What was there is intact.") from error
         except sqlite3.DatabaseError as error:

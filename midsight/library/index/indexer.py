@@ -239,9 +239,7 @@ class Indexer:
         parts = read_ahead(todo, read, workers=workers, inputs_ahead=ahead, stopped=self._decoders.close)
         file = _Open()
         for found, part in self._embedder.embedded(parts):
-            if isinstance(part, Start):
-                file.start = part
-            elif isinstance(part, Embedded):
+            if isinstance(part, Embedded):
                 file.pieces.append(part)
             elif isinstance(part, End):
                 yield from self._finish(found, file, part)
@@ -256,7 +254,7 @@ class Indexer:
             reasons = [f"{self.root / found.name}: nothing is in it."]
         result: Result = "failed" if not pieces else "partial" if reasons else "indexed"
         reason = _joined(reasons)
-        record = self._record(found, file.start, result, len(pieces), reason, self._tags(found))
+        record = self._record(found, end.start, result, len(pieces), reason, self._tags(found))
         yield from self._writer.add(record, pieces, self._outcome(record, "embedded"))
 
     def _remove(self) -> Iterator[FileOutcome]:
@@ -294,7 +292,6 @@ class Indexer:
 class _Open:
     """What has come of the file that is being read."""
 
-    start: Start | None = None
     pieces: list[Embedded] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

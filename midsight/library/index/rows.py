@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from midsight.library.index.filetable import FileRecord, file_id
+from midsight.library.index.filetable import FileRecord
 from midsight.library.index.worker import Place
 from midsight.library.stores.base import COLUMNS, pyarrow, row_schema
 
@@ -63,9 +63,8 @@ def row_id(file: str, place: Place) -> str:
 
 
 def _row(record: FileRecord, place: Place) -> dict[str, Any]:
-    identifier = file_id(record.name)
     return {
-        "id": row_id(identifier, place), "file": identifier, "path": record.path, "kind": place.kind,
+        "id": row_id(record.id, place), "file": record.id, "path": record.path, "kind": place.kind,
         "start": place.start, "end": place.end, "page": place.page, "size": record.size,
         "mtime": record.mtime_ns / 1e9, "hash": record.hash, "width": place.width, "height": place.height,
         "look": place.look, "text": place.text, "tags": list(record.tags),

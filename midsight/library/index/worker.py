@@ -1,8 +1,8 @@
-"""The process that reads files for an index: `python -m midsight.library.index.worker FD`.
+"""The processes that read files for an index: copies of `python -P -m midsight.library.index.worker NUMBER`.
 
-It stands alone so that a file which hangs or kills its decoder costs that file and nothing else. It is given one file
-after the other over a connection, and answers with pieces (pixels ready for the encoder) and one last word. The time
-limit is the kernel's alarm, which ends the process whatever code it is in, and even where its parent is gone.
+They stand alone so that a file which hangs or kills its decoder costs that file and nothing else. Each is given one
+file after the other over a connection, and answers with pieces (pixels ready for the encoder) and one last word. The
+time limit is the kernel's alarm, which ends the process whatever code it is in, and even where its parent is gone.
 
 Pixels follow the messages as plain bytes; see `midsight.child`.
 """
@@ -12,15 +12,15 @@ import socket
 import stat
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from midsight import child, video
+from midsight import child, threads, video
 from midsight.configs import PreprocessConfig
 from midsight.errors import MediaError, MidsightError
 from midsight.files import content_hash
@@ -143,8 +143,7 @@ def read(path: Path, kind: Kind, job: Job, give_time: Callable[[float], None]) -
         yield {"size": before.st_size, "mtime_ns": before.st_mtime_ns, "hash": content_hash(path)}, None
         give_time(job.seconds)
         for place, pixels in pieces(path, kind, job, notes.append):
-            place = replace(place, look=look(pixels[0]))
-            yield {"piece": asdict(place), "shape": list(pixels.shape)}, pixels
+            yield {"piece": {**vars(place), "look": look(pixels[0])}, "shape": list(pixels.shape)}, pixels
             give_time(job.seconds)
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
@@ -165,9 +164,20 @@ def look(pixels: Tensor) -> str:
     Args:
         pixels: uint8 (3, S, S).
     """
-    small = F.interpolate(pixels.float().mean(dim=0)[None, None], size=(8, 9), mode="area")[0, 0]
+    rows, columns = (_parts_of(side, count) for side, count in zip(pixels.shape[1:], (8, 9), strict=True))
+    sums = rows @ pixels.sum(dim=0, dtype=torch.int16).float() @ columns.T  # 8, 9; whole numbers, so exact
+    small = sums / (rows.sum(dim=1)[:, None] * columns.sum(dim=1))
     bits = (small[:, 1:] > small[:, :-1]).flatten().tolist()
     return f"{sum(bit << place for place, bit in enumerate(bits)):016x}"
+
+
+@cache
+def _parts_of(side: int, count: int) -> Tensor:
+    """Which pixels of a side are in which of so many equal parts of it: ones, float (count, side)."""
+    ones = torch.zeros(count, side)
+    for part in range(count):
+        ones[part, part * side // count : -(-(part + 1) * side // count)] = 1
+    return ones
 
 
 def serve(connection: socket.socket) -> None:
@@ -201,10 +211,11 @@ _SCRATCH = Scratch()
 
 
 def main() -> None:
-    """Serves the connection whose number is the only argument."""
+    """The template, for the connection whose number is the last argument."""
+    threads.keep_freed_memory()
     torch.set_num_threads(1)
-    with child.connection() as connection:
-        serve(connection)
+    with child.connection() as control:
+        child.split(control, serve)
 
 
 if __name__ == "__main__":
