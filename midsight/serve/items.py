@@ -109,6 +109,7 @@ class ItemService:
     def close(self) -> None:
         """No more work."""
         self._collection.close()
+        self._thumbnails.close()
         self._drawing.shutdown(wait=True, cancel_futures=True)
 
     def router(self) -> APIRouter:
