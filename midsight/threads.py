@@ -17,7 +17,7 @@ from pathlib import Path
 from midsight.files import available_cpus
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-BEHIND = 10  # steps of priority that heavy work is behind what answers people
+BEHIND = 5  # steps of priority that heavy work is behind what answers people
 KEPT_BYTES = 1 << 28  # freed memory that is not given back to the system
 
 
