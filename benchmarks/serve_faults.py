@@ -37,6 +37,7 @@ LATE, BEAT = 0.05, 0.005  # seconds
 PICTURES = 16
 EMBEDDINGS = "/v1/embeddings"
 REQUESTS, WARM_UP = 20_000, 2_000
+AT_ONCE = 32  # more than the largest batch of pictures
 CASES, DEATHS = 2_000, 100
 failed: list[str] = []
 
@@ -225,6 +226,13 @@ def memory() -> None:
         asyncio.run(_memory(server))
 
 
+async def _alone(server: Running, body: bytes) -> None:
+    """A request by a client of its own."""
+    client = Client(server)
+    await client.post(EMBEDDINGS, body)
+    client.close()
+
+
 async def _memory(server: Running) -> None:
     pictures = [data_url(media.jpeg(160, 120, seed)) for seed in range(64)]
     points: list[tuple[int, float]] = []
@@ -244,6 +252,10 @@ async def _memory(server: Running) -> None:
                 points.append((number, server.memory))
         client.close()
 
+    # the largest batches come first: later, their memory would be one step somewhere in the line
+    for _ in range(3):
+        for entries in (pictures[:AT_ONCE], [f"a burst of text {number}" for number in range(AT_ONCE)]):
+            await asyncio.gather(*(_alone(server, embedding_request(entry)) for entry in entries))
     start = time.perf_counter()
     await asyncio.gather(*(one() for _ in range(8)))
     numbers, kilobytes = np.array(points).T

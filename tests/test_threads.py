@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,27 @@ def test_kept_memory_can_be_given_back() -> None:
     at_once, later, given = done.stdout.split()
     assert int(at_once) < 16 << 20
     assert (int(later) > 100 << 20, given) == (True, "True")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux knows priorities of threads")
+def test_a_thread_steps_back_alone_and_with_those_that_it_starts() -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    found: list[int] = []
+
+    def work() -> None:
+        before = priority()
+        assert threads.step_back(3)
+        own = threading.Thread(target=lambda: found.append(priority() - before))
+        own.start()
+        own.join()
+        assert threads.step_back(100)
+        found.extend((priority(), before))
+
+    ours = priority()
+    other = threading.Thread(target=work)
+    other.start()
+    other.join()
+    assert found == [3, 19, ours]
+    assert priority() == ours

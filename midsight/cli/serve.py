@@ -209,7 +209,9 @@ def _demo(stack: contextlib.ExitStack, wanted: "Wanted") -> Path:
 
 def _start_log() -> None:
     """The requests' lines, and what the server itself complains about, to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    from midsight.serve.log import LineHandler
+
+    handler = LineHandler(sys.stderr)
     for name, level in (("midsight.serve", logging.INFO), ("uvicorn.error", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False

@@ -19,7 +19,7 @@ from midsight import __version__
 from midsight.serve.auth import KeyCheck
 from midsight.serve.door import Door, DoorCheck
 from midsight.serve.errors import ApiError, answer_api_error, answer_http_error, answer_unexpected
-from midsight.serve.log import RequestLog
+from midsight.serve.log import LOGGER, RequestLog
 from midsight.serve.metrics import CONTENT_TYPE, Metrics
 from midsight.serve.openapi import ErrorBody
 
@@ -83,6 +83,8 @@ def create_app(services: Sequence[Service], keys: Sequence[str] = (), metrics: M
         yield
         for service in services:
             service.close()
+        for handler in LOGGER.handlers:
+            handler.flush()  # the process may end by the signal that it was given, without a word
 
     # the description alone, no pages about it: theirs load scripts from elsewhere
     app = FastAPI(title="midsight", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)

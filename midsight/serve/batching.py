@@ -21,6 +21,7 @@ from midsight.serve.log import LOGGER
 from midsight.serve.metrics import Metrics
 from midsight.serve.places import RETRY_SECONDS
 from midsight.serve.worker import Job
+from midsight.threads import step_back
 
 SMOOTHING = 0.2  # weight of the last batch in the running mean of what a piece takes
 
@@ -126,6 +127,7 @@ class Batcher:
         self._lines.clear()
 
     def _run(self) -> None:
+        step_back()  # the event loop, which refuses what is too much, must not wait for it
         while (batch := self._next()) is not None:
             self._answer(*batch)
             del batch  # its pixels would stay until the next one comes

@@ -1,13 +1,15 @@
 """The processes that decode what a server was sent: copies of `python -P -m midsight.serve.child NUMBER`.
 
-One that hangs or dies costs the file that did it; see `midsight.child`. Each is given a file's bytes and what to
-make of them, and answers with pixels. They know nothing of HTTP, and load none of what a server needs for that.
+One that hangs or dies costs the file that did it; see `midsight.child`. Each is given a file's bytes, or the path of
+one in the index, and what to make of it, and answers with pixels, or with a small picture's file. They know nothing of
+HTTP, and load none of what a server needs for that.
 """
 
 import signal
 import socket
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,27 +29,44 @@ NO_MEMORY = "there is not enough memory to decode it"
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A file of the index and the part of it that a small picture shows; as `library.index.preview.thumbnail`."""
+
+    path: str
+    kind: str
+    start: float | None
+    page: int | None
+    side: int
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What is to be made of a file.
 
     Attributes:
         what: "picture" or "video", for the encoder; "raw" is a picture as it is; "seconds" is how long a video lasts;
-            "ready" is nothing, for those who wait until the process is there.
+            "small" is the small picture of what is `shown`; "ready" is nothing, for those who wait until the process is
+            there.
         frames: of a video.
         stretch: seconds of a video that count; all of it by default.
         videos: what a video may cost.
+        shown: of the index, instead of a file's bytes.
     """
 
     what: str
     frames: int = 1
     stretch: Stretch | None = None
     videos: VideoLimits = VideoLimits()
+    shown: Shown | None = None
 
     @classmethod
     def of_message(cls, values: dict[str, Any]) -> "Wanted":
         """What `asdict` has made of one, behind JSON, which has lists for tuples."""
-        stretch, videos = values["stretch"], VideoLimits(**values["videos"])
-        return cls(values["what"], values["frames"], None if stretch is None else tuple(stretch), videos)
+        stretch, shown = values["stretch"], values["shown"]
+        return cls(
+            values["what"], values["frames"], None if stretch is None else tuple(stretch),
+            VideoLimits(**values["videos"]), None if shown is None else Shown(**shown),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,7 +108,7 @@ class Reader:
             self._transform = from_config(reading.preprocess, limits=reading.images)
 
     def read(self, data: bytes, wanted: Wanted) -> Tensor | float:
-        """Pixels uint8 (T, 3, S, S), of a raw picture (H, W, 3); or seconds.
+        """Pixels uint8 (T, 3, S, S), of a raw picture (H, W, 3); a small picture's file as uint8 (n,); or seconds.
 
         Raises:
             Unreadable: cut, broken, or beyond a limit.
@@ -106,6 +125,8 @@ class Reader:
             return 0.0
         if wanted.what == "raw":
             return torch.from_numpy(load_image(data, limits=self._reading.images))
+        if wanted.shown is not None:
+            return _small(wanted.shown)
         if wanted.what == "seconds":
             return float(video.probe(data, limits=wanted.videos).duration)
         assert self._transform is not None
@@ -124,6 +145,14 @@ class Reader:
         except InputError:  # nothing new is shown in the stretch: the frame before still stands
             last = video.sample_frames(data, 2, end=end, limits=limits).frames[-1:]
             return last.repeat(wanted.frames, axis=0)
+
+
+def _small(shown: Shown) -> Tensor:
+    """A WebP file's bytes, uint8 (n,)."""
+    from midsight.library.index.preview import thumbnail  # where an index is served
+
+    data = thumbnail(Path(shown.path), shown.kind, shown.start, shown.page, shown.side, "WEBP")
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
 def serve(parent: socket.socket) -> None:
@@ -154,6 +183,7 @@ def main() -> None:
     """The template, for the connection whose number is the last argument."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a server that is told to stop finishes first, and ends this one
     threads.keep_freed_memory()
+    threads.step_back()
     torch.set_num_threads(1)
     with connection() as control:
         split(control, serve)

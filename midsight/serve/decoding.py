@@ -20,7 +20,7 @@ from midsight.child import Children, Template
 from midsight.configs import PreprocessConfig
 from midsight.images import Limits, Pixels
 from midsight.serve.batching import stopping
-from midsight.serve.child import Reader, Reading, Unreadable, Wanted
+from midsight.serve.child import Reader, Reading, Shown, Unreadable, Wanted
 from midsight.serve.errors import ApiError
 from midsight.serve.inputs import File
 from midsight.serve.limits import EncoderLimits
@@ -43,6 +43,14 @@ def template(command: tuple[str, ...]) -> Template:
     made = Template(command)
     atexit.register(made.close)
     return made
+
+
+class Ended(Unreadable):
+    """A file that was the end of its decoder: it killed it, or where it is `late`, kept it busy for too long."""
+
+    def __init__(self, words: str, late: bool) -> None:
+        super().__init__(words)
+        self.late = late
 
 
 class Decoders:
@@ -71,7 +79,7 @@ class Decoders:
         """As `child.Reader.read`.
 
         Raises:
-            Unreadable: what is in the file, or what it did to its decoder.
+            Unreadable: what is in the file; Ended: what it did to its decoder.
             ApiError: 503, the server is being stopped.
         """
         if self._here is not None:
@@ -90,7 +98,7 @@ class Decoders:
         except (EOFError, OSError) as error:
             death = child.death(error, self._seconds)
             LOGGER.error("a decoder has gone: %s", death.words)
-            raise Unreadable(death.words.removesuffix(".")) from None
+            raise Ended(death.words.removesuffix("."), death.late) from None
         if "error" in answer:
             if "fault" in answer:
                 LOGGER.error("a file could not be decoded:\n%s", answer["fault"])
@@ -168,6 +176,18 @@ class Decoder:
         except Unreadable as error:
             what = "video" if file.is_video else "picture"
             raise unreadable(f"{file.place}: the {what}", file.place, str(error)) from None
+
+
+def small_picture(decoders: Decoders, shown: Shown) -> bytes:
+    """A WebP file.
+
+    Raises:
+        Unreadable: the file is gone or cannot be read; Ended: it was the end of its decoder.
+        ApiError: 503, as `Decoders.read`.
+    """
+    found = decoders.read(b"", Wanted("small", shown=shown))
+    assert isinstance(found, Tensor)
+    return found.numpy().tobytes()
 
 
 def raw_pixels(decoders: Decoders, data: bytes, told: str, place: str) -> Pixels:

@@ -38,14 +38,18 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, headers=dict(self.headers))
 
 
-def answer_api_error(request: Request, error: Exception) -> Response:
+# The answers are coroutines: a plain function would run in a thread of its own, and on a busy machine a refusal would
+# wait for that thread's turn as well as for the event loop's.
+
+
+async def answer_api_error(request: Request, error: Exception) -> Response:
     """For the application: an ApiError, whoever raised it; its code goes to the log."""
     assert isinstance(error, ApiError)
     note(request.scope, error=error.code)
     return error.response()
 
 
-def answer_http_error(request: Request, error: Exception) -> Response:
+async def answer_http_error(request: Request, error: Exception) -> Response:
     """For the application: an address or a method that is not there."""
     status = int(getattr(error, "status_code", 500))
     said = {404: "there is no such address", 405: f"{request.method} is not possible here"}
@@ -66,6 +70,6 @@ def _methods(request: Request) -> list[str]:
     return [method for method in METHODS if taken(method)]
 
 
-def answer_unexpected(_: Request, __: Exception) -> Response:
+async def answer_unexpected(_: Request, __: Exception) -> Response:
     """For the application: a fault of the server, about which the client learns nothing more."""
     return ApiError(500, "the server failed; its log says more", "internal_error").response()

@@ -45,7 +45,7 @@ TYPES = {  # what a browser may show; everything else is a download
 SAFE = {"X-Content-Type-Options": "nosniff", "Cross-Origin-Resource-Policy": "same-origin"}
 SHUT = "default-src 'none'; style-src 'unsafe-inline'; sandbox"  # of a picture or video that is opened by itself
 Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
-NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": ErrorBody}, 503: {"model": ErrorBody}}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (404, 503, 504)}
 
 
 class Item(BaseModel):
@@ -109,6 +109,7 @@ class ItemService:
     def close(self) -> None:
         """No more work."""
         self._collection.close()
+        self._thumbnails.close()
         self._drawing.shutdown(wait=True, cancel_futures=True)
 
     def router(self) -> APIRouter:

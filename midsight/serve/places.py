@@ -15,6 +15,7 @@ from midsight.serve.errors import ApiError
 RETRY_SECONDS = 1  # when a client may try again
 PACE_OVER = 2.0  # seconds of work over which the pace is a running mean
 MOST_PACE = 20.0
+DOOR = 0.95  # part of the work that may wait, behind which requests are refused before they are read
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class Places:
         Raises:
             ApiError: 503, there is none.
         """
+        wait = self._pace * self._now.seconds
+        if wait > DOOR * self._most.seconds:  # whatever is in it, it would be refused with the work of having read it
+            raise full(_waits(wait))
         place = Place(self)
         place.add(Amount(1, body_bytes))
         try:
@@ -86,7 +90,7 @@ class Places:
                 raise full(f"{now.frames} pictures and frames wait, the limit of this server is {most.frames}")
             wait = self._pace * now.seconds
             if wait and wait + self._pace * more.seconds > most.seconds:
-                raise full(f"about {wait:.0f} seconds of work wait, the limit of this server")
+                raise full(_waits(wait))
             if more.seconds and not now.seconds:
                 self._since = time.monotonic()
             self._now = now + more
@@ -122,6 +126,10 @@ class Place:
         """
         self._places.add(more)
         self.taken += more
+
+
+def _waits(seconds: float) -> str:
+    return f"about {seconds:.0f} seconds of work wait, the limit of this server"
 
 
 def full(what: str) -> ApiError:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from midsight.errors import InputError
 from midsight.serve.door import Door
+from midsight.serve.wire import HTTPProtocol
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -80,6 +81,7 @@ def server(app: FastAPI, grace: float = 30.0) -> Server:
     gc.freeze()  # what is there now stays: looking through all of it again and again holds up requests for 0.1 s
     config = uvicorn.Config(
         app,
+        http=HTTPProtocol,
         log_config=None,  # logging is the caller's
         access_log=False,  # the application has a line of its own
         ws="none",

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from midsight.imports import without_gc
 
 VOCABULARY = Path(__file__).parent.parent / "assets" / "clip_vocabulary" / "merges.txt.gz"
 MERGES = 49152 - 256 - 2
-WORDS_KEPT = 20_000  # words whose ids are remembered, about 4 MB
+WORDS_KEPT = 10_000  # words whose ids are remembered, by all tokenizers together: about 4 MB
 LONGEST_KEPT = 40  # letters of such a word: longer ones hardly come twice
 START, END = "<start_of_text>", "<end_of_text>"
 START_ID, END_ID = 49406, 49407
@@ -32,13 +33,14 @@ class TextTokenizer:
         tokenizer: the `tokenizers.Tokenizer`, without cleaning, padding or the two marks.
     """
 
+    _words: ClassVar[dict[str, list[int]]] = {}
+
     def __init__(self, context_length: int) -> None:
         if context_length < 2:
             raise ConfigError(f"context_length must hold at least start and end (2), got {context_length}")
         self.context_length = context_length
         self.tokenizer = clip_tokenizer()
         self._warned = False
-        self._words: dict[str, list[int]] = {}
 
     def __call__(self, texts: str | Sequence[str], context_length: int | None = None) -> Tensor:
         """Token ids, int64 (B, context_length). A text that is too long is cut and still ends with the end mark
@@ -72,7 +74,7 @@ class TextTokenizer:
                 raise InputError(f"texts must be strings, got {type(text).__name__}: {text!r:.80}")
         words = [clean(text).split() for text in texts]  # no piece of the vocabulary reaches over white space
         if len(self._words) > WORDS_KEPT:
-            self._words = {}
+            TextTokenizer._words = {}
         known = self._words  # another thread may start a new one meanwhile
         new = list({word for each in words for word in each if word not in known})
         encodings = self.tokenizer.encode_batch_fast(new, add_special_tokens=False)

@@ -67,3 +67,16 @@ def test_the_real_pace_is_learnt_while_there_is_work(monkeypatch: pytest.MonkeyP
         place.add(Amount(seconds=1.5))
         with pytest.raises(ApiError, match="about 4 seconds of work wait"):
             other.add(Amount(seconds=1.5))
+
+
+def test_a_line_that_is_nearly_full_refuses_before_a_request_is_read() -> None:
+    places = Places(Amount(100, 100, 100, 5.0))
+    with places.take(0) as first, places.take(0) as second:
+        first.add(Amount(seconds=4.7))
+        with places.take(0):
+            pass
+        second.add(Amount(seconds=0.2))
+        with pytest.raises(ApiError, match="about 5 seconds of work wait"), places.take(0):
+            pass
+    with places.take(0):
+        pass

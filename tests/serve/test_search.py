@@ -175,8 +175,11 @@ def test_thumbnails_have_a_limit_and_do_without_a_folder(tmp_path: Path, photos:
     for hit in hits:
         assert small.get(hit)[0][:4] == b"RIFF"
         assert sum(path.stat().st_size for path in (tmp_path / "small").glob("*/*")) <= 20_000
+    small.close()
     (tmp_path / "file").write_text("")
-    assert Thumbnails(tmp_path / "file" / "below").get(hits[0])[0][:4] == b"RIFF"
+    unkept = Thumbnails(tmp_path / "file" / "below")
+    assert unkept.get(hits[0])[0][:4] == b"RIFF"
+    unkept.close()
 
 
 def _any(library: Library) -> str:

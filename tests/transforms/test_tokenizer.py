@@ -10,6 +10,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from midsight.errors import ConfigError, InputError
 from midsight.transforms import get_text_tokenizer
+from midsight.transforms import tokenizer as tokenizer_module
 
 WRITTEN = [
     "a photo of a cat",
@@ -72,6 +73,15 @@ def test_words_that_are_remembered_are_short_and_change_nothing() -> None:
     assert tokenizer.encode(texts) == first
     assert {"a", "cat", "dog"} <= tokenizer._words.keys()
     assert long not in tokenizer._words  # clients could fill the memory with such
+
+
+def test_words_are_remembered_once_for_all_tokenizers_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokenizer_module, "WORDS_KEPT", 50)
+    first, second = get_text_tokenizer(32), get_text_tokenizer(72)
+    expected = [first.encode(f"word{n}") for n in range(200)]
+    assert "word199" in second._words
+    assert len(second._words) <= 51
+    assert [second.encode(f"word{n}") for n in range(200)] == expected
 
 
 def test_one_string_is_a_batch_of_one() -> None:
