@@ -25,6 +25,7 @@ from midsight.library.index import Filter, Hit, Library
 from midsight.library.stores.base import pyarrow
 from midsight.serve.collection import Collection
 from midsight.serve.errors import ApiError
+from midsight.serve.log import GONE
 from midsight.serve.openapi import ErrorBody
 from midsight.serve.search import Moment, read_filter
 from midsight.serve.thumbnails import Thumbnails
@@ -104,6 +105,7 @@ class ItemService:
     def __init__(self, collection: Collection, thumbnails: Thumbnails) -> None:
         self._collection, self._thumbnails = collection, thumbnails
         self._drawing = ThreadPoolExecutor(DRAWERS, "midsight-thumbnails")
+        self._turns = asyncio.Semaphore(DRAWERS)
         self._lists: OrderedDict[Filter, tuple[float, Any]] = OrderedDict()
 
     def close(self) -> None:
@@ -148,7 +150,9 @@ class ItemService:
         _inside(self._collection.root, hit)
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(SECONDS):
+            async with self._turns, asyncio.timeout(SECONDS):
+                if await request.is_disconnected():  # a page that is scrolled gives up what it has passed
+                    return Response(status_code=GONE)
                 data, name = await loop.run_in_executor(self._drawing, self._thumbnails.get, hit)
         except TimeoutError:
             raise ApiError(504, f"{hit.path}: no picture within {SECONDS:g} seconds", "timeout") from None

@@ -1,6 +1,8 @@
 """Files of the index that hang or kill their decoder: each costs its own small picture."""
 
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +18,10 @@ from midsight.serve import create_app, thumbnails
 from midsight.serve.collection import Collection
 from midsight.serve.decoding import template
 from midsight.serve.errors import ApiError
-from midsight.serve.items import ItemService
+from midsight.serve.items import DRAWERS, ItemService
 from midsight.serve.thumbnails import SIDE, Thumbnails
 from tests.serve.library import make_index
-from tests.serve.server import file, serving_app
+from tests.serve.server import file, serving_app, until
 
 # The decoder itself, with files that do to it what they are called.
 ODD = """
@@ -154,3 +156,31 @@ def test_without_processes_pictures_are_made_here(photos: Path, tmp_path: Path) 
     assert made.get(names["a.png"])[0] == thumbnail(photos / "a.png", "image", side=SIDE, encoding="WEBP")
     with pytest.raises(ApiError, match=r"broken.png: cannot be read any more"):
         made.get(names["broken.png"])
+
+
+def test_what_a_page_gave_up_is_not_made(photos: Path, tiny_model: midsight.Perception, tmp_path: Path) -> None:
+    asked, go = list[Hit](), threading.Event()
+
+    class Slow(Thumbnails):
+        def get(self, hit: Hit) -> tuple[bytes, str]:
+            asked.append(hit)
+            go.wait(60)
+            return b"picture", "name"
+
+    service = ItemService(Collection(photos / ".midsight", tiny_model), Slow(tmp_path / "kept", command=None))
+    with serving_app(create_app([service])) as address, httpx.Client(base_url=address, timeout=60) as api:
+        path = addresses(api)["a.png"]
+        with ThreadPoolExecutor(DRAWERS) as pool:
+            made = [pool.submit(api.get, path) for _ in range(DRAWERS)]
+            until(lambda: len(asked) == DRAWERS)
+            given_up = [socket.create_connection(("127.0.0.1", httpx.URL(address).port)) for _ in range(10)]
+            for one in given_up:
+                one.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+            until(lambda: len(service._turns._waiters or ()) == len(given_up))
+            for one in given_up:
+                one.close()
+            time.sleep(0.2)  # for the server to hear of it
+            go.set()
+            assert [answer.result().content for answer in made] == [b"picture"] * DRAWERS
+        assert api.get(path).content == b"picture"  # behind all of them
+        assert len(asked) == DRAWERS + 1
