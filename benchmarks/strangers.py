@@ -33,7 +33,7 @@ FOLDER = Path(__file__).with_name("pages")
 PARTS = ("choose", "kept")
 FONTS = (  # Debian packages; a page that asks for a font that is missing would not look as its author saw it
     "fonts-comic-neue", "fonts-courier-prime", "fonts-crosextra-caladea", "fonts-crosextra-carlito",
-    "fonts-dancingscript", "fonts-dkg-handwriting", "fonts-ebgaramond", "fonts-ecolier-court", "fonts-femkeklaver",
+    "fonts-dancingscript", "fonts-dkg-handwriting", "fonts-ebgaramond", 
     "fonts-gnutypewriter", "fonts-humor-sans", "fonts-lato", "fonts-liberation", "fonts-linuxlibertine",
     "fonts-inconsolata", "fonts-ocr-b", "fonts-open-sans", "fonts-roboto-unhinted",
 )  # fmt: skip
