@@ -7,13 +7,13 @@ People may look at the pages of the part `choose` to improve the program. Those 
 """
 
 import hashlib
+import inspect
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 import zlib
 from base64 import b64decode
 from collections import defaultdict
@@ -27,13 +27,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
+from benchmarks.common import cpu_seconds
 from benchmarks.documents import Example, anls, ways_to_answer
 
 FOLDER = Path(__file__).with_name("pages")
 PARTS = ("choose", "kept")
 FONTS = (  # Debian packages; a page that asks for a font that is missing would not look as its author saw it
     "fonts-comic-neue", "fonts-courier-prime", "fonts-crosextra-caladea", "fonts-crosextra-carlito",
-    "fonts-dancingscript", "fonts-dkg-handwriting", "fonts-ebgaramond", 
+    "fonts-dancingscript", "fonts-dkg-handwriting", "fonts-ebgaramond",
     "fonts-gnutypewriter", "fonts-humor-sans", "fonts-lato", "fonts-liberation", "fonts-linuxlibertine",
     "fonts-inconsolata", "fonts-ocr-b", "fonts-open-sans", "fonts-roboto-unhinted",
 )  # fmt: skip
@@ -114,7 +115,8 @@ def _is_fresh(name: str, render: Render, pictures: Path) -> bool:
 
 def _key(name: str, render: Render) -> str:
     """Changes with whatever decides how the picture looks."""
-    parts = ((FOLDER / name).read_text(), json.dumps(asdict(render)), *FONTS, *OPTIONS, Path(__file__).read_text())
+    made_by = (inspect.getsource(function) for function in (browser, fonts, screenshot, damaged))
+    parts = ((FOLDER / name).read_text(), json.dumps(asdict(render)), *FONTS, *OPTIONS, *made_by)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -150,10 +152,10 @@ def fonts(work: Path) -> Path:
     for archive in folder.glob("*.deb"):
         if not (folder / archive.stem).exists():
             subprocess.run(["dpkg-deb", "-x", str(archive), str(folder / archive.stem)], check=True)
+    places = "".join(f"<dir>{place}</dir>" for place in sorted(folder.glob("*/usr/share/fonts")))  # beside: web fonts
     file.write_text(
         '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>'
-        f"<include>/etc/fonts/fonts.conf</include><dir>{folder}</dir><cachedir>{folder / 'cache'}</cachedir>"
-        "</fontconfig>"
+        f"<include>/etc/fonts/fonts.conf</include>{places}<cachedir>{folder / 'cache'}</cachedir></fontconfig>"
     )
     return file
 
@@ -192,6 +194,9 @@ def damaged(image: Image.Image, damage: str, name: str) -> Image.Image:
 
 def measure(work: Path, parts: Sequence[str] = PARTS) -> str:
     """The tables, one for each part, and beside them `work`/answers_PART.jsonl."""
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise ValueError(f"part {unknown[0]!r} is not one of {', '.join(PARTS)}")
     asked = {part: read_questions(part, work / "pictures") for part in parts}
     render_all(work, sorted({f"{example.layout}.html" for part in parts for example in asked[part]}))
     ways = ways_to_answer()
@@ -200,22 +205,22 @@ def measure(work: Path, parts: Sequence[str] = PARTS) -> str:
 
 def measure_part(part: str, asked: Sequence[Example], ways: dict[str, Callable[[Example], Any]], work: Path) -> str:
     """The table of one part. Its answers are kept for people to read; of `kept`, only how they did."""
-    rows = ["| Way | ANLS | holds the answer | by kind of question (ANLS) | seconds |", "|---|---|---|---|---|"]
+    rows = ["| Way | ANLS | holds the answer | by kind of question (ANLS) | CPU seconds |", "|---|---|---|---|---|"]
     lines: list[dict[str, Any]] = [{"page": example.layout} for example in asked]
     if part != "kept":
         lines = [
             {"page": e.layout, "question": e.question, "accepted": e.answers, "kind": e.kind, "ways": {}} for e in asked
         ]
     for name, way in ways.items():
-        start, scores = time.perf_counter(), []
+        start, scores = cpu_seconds(), []
         for example, line in zip(asked, lines, strict=True):
             text = _answer(way, example)
             scores.append(score(text, example))
             told = {"anls": round(scores[-1].anls, 3), "held": scores[-1].held}
             line.setdefault("ways", {})[name] = told if part == "kept" else {"answer": text} | told
-        rows.append(_row(name, scores, time.perf_counter() - start))
+        rows.append(_row(name, scores, cpu_seconds() - start))
         print(rows[-1], flush=True)
-    (work / f"answers_{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (work / f"answers_{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pages = len({example.layout for example in asked})
     return "\n".join([*rows, "", f"Part {part}: {len(asked)} questions about {pages} pages."])
 

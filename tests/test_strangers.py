@@ -34,8 +34,11 @@ def test_every_page_has_four_questions_of_one_part_and_a_way_to_render_it() -> N
     assert Counter(row["page"] for row in QUESTIONS) == dict.fromkeys(PAGES, 4)
     assert sorted(strangers.read_renders()) == PAGES
     assert len({(row["page"], row["part"]) for row in QUESTIONS}) == len(PAGES)
-    assert {row["part"] for row in QUESTIONS} <= set(strangers.PARTS)
-    assert {row["kind"] for row in QUESTIONS} == KINDS
+    assert Counter(row["part"] for row in QUESTIONS) == dict.fromkeys(strangers.PARTS, 96)
+    for part in strangers.PARTS:  # every kind of question, and every damage, on both sides
+        pages = {row["page"] for row in QUESTIONS if row["part"] == part}
+        assert {row["kind"] for row in QUESTIONS if row["part"] == part} == KINDS
+        assert {strangers.read_renders()[page].damage for page in pages} == set(strangers.DAMAGES)
 
 
 @pytest.mark.parametrize("name", PAGES)
