@@ -72,14 +72,14 @@ class Score:
     held: bool  # an accepted answer stands in it, as whole words
 
 
-def read_renders(folder: Path = FOLDER) -> dict[str, Render]:
+def read_renders() -> dict[str, Render]:
     """How each page is rendered, by its file name."""
-    return {name: Render(**given) for name, given in json.loads((folder / "pages.json").read_text()).items()}
+    return {name: Render(**given) for name, given in json.loads((FOLDER / "pages.json").read_text()).items()}
 
 
-def read_questions(part: str, pictures: Path, folder: Path = FOLDER) -> list[Example]:
+def read_questions(part: str, pictures: Path) -> list[Example]:
     """The questions of a part, in the order of their file; `layout` is the page's name without its ending."""
-    rows = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (FOLDER / "questions.jsonl").read_text().splitlines()]
     return [
         Example(
             str(pictures / f"{Path(row['page']).stem}.png"),
@@ -211,6 +211,7 @@ def measure_part(part: str, asked: Sequence[Example], ways: dict[str, Callable[[
         lines = [
             {"page": e.layout, "question": e.question, "accepted": e.answers, "kind": e.kind, "ways": {}} for e in asked
         ]
+    found = work / f"answers_{part}.jsonl"
     for name, way in ways.items():
         start, scores = cpu_seconds(), []
         for example, line in zip(asked, lines, strict=True):
@@ -218,9 +219,9 @@ def measure_part(part: str, asked: Sequence[Example], ways: dict[str, Callable[[
             scores.append(score(text, example))
             told = {"anls": round(scores[-1].anls, 3), "held": scores[-1].held}
             line.setdefault("ways", {})[name] = told if part == "kept" else {"answer": text} | told
+            found.write_text("".join(json.dumps(line) + "\n" for line in lines))  # so that it can be read on the way
         rows.append(_row(name, scores, cpu_seconds() - start))
         print(rows[-1], flush=True)
-        (work / f"answers_{part}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pages = len({example.layout for example in asked})
     return "\n".join([*rows, "", f"Part {part}: {len(asked)} questions about {pages} pages."])
 

@@ -1,7 +1,8 @@
-"""The pages that somebody wrote by hand, their questions, and what the benchmark makes of both; no browser."""
+"""Pages that somebody wrote by hand, their questions, and what the benchmark makes of both."""
 
 import html
 import json
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -100,3 +101,24 @@ def test_answers_are_kept_and_those_of_the_part_that_only_measures_are_not(tmp_p
     }
     assert choose["ways"]["a way"] == {"answer": "about $3", "anls": 0.0, "held": True}
     assert choose["accepted"] == ["$3"]
+
+
+def test_a_part_that_there_is_not_is_told_before_anything_is_rendered(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="part 'all' is not one of choose, kept"):
+        strangers.measure(tmp_path, ["all"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_page_is_rendered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.environ.get("MIDSIGHT_WITHOUT_CHROMIUM") == "1":
+        pytest.skip("MIDSIGHT_WITHOUT_CHROMIUM=1: no page is opened")
+    monkeypatch.setattr(strangers, "fonts", lambda work: Path("/etc/fonts/fonts.conf"))  # nothing is downloaded
+    page = tmp_path / "tall.html"
+    bands = "".join(
+        f"<div style='height:{high}px;background:{hue}'></div>" for high, hue in ((1700, "blue"), (100, "red"))
+    )
+    page.write_text(f"<!DOCTYPE html><body style='margin:0'>{bands}")
+    with strangers.browser(tmp_path) as driver:
+        image = strangers.screenshot(driver, page, strangers.Render(300, 1.5))
+    assert image.size == (450, 2700)
+    assert [image.getpixel((225, y)) for y in (10, 2690)] == [(0, 0, 255), (255, 0, 0)]
