@@ -245,6 +245,8 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=60, help="or pictures, for language models")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
+    if given.what == "strangers" and given.part and given.write:
+        parser.error("--write puts both parts into the page: leave --part out")
     if given.what == "pages":
         table = measure_pages(given.folder)
     elif given.what == "photographs":

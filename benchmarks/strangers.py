@@ -236,9 +236,14 @@ def _answer(way: Callable[[Example], Any], example: Example) -> str:
 
 
 def score(text: str, example: Example) -> Score:
-    """How an answer compares with those accepted. "No" does not stand in "not stated", nor 3 in 13."""
-    held = any(re.search(rf"(?<!\w){re.escape(right)}(?!\w)", text, re.IGNORECASE) for right in example.answers)
+    """How an answer compares with those accepted."""
+    held = any(stands_in(text, right) for right in example.answers)
     return Score(example.layout, example.kind, anls(text.strip().rstrip("."), example.answers), held)
+
+
+def stands_in(text: str, right: str) -> bool:
+    """Whether words stand in a text as a whole: "no" not in "not stated", 3 neither in 13 nor in 3.50."""
+    return bool(re.search(rf"(?<!\w)(?<!\d[.,]){re.escape(right)}(?!\w)(?![.,]\d)", text, re.IGNORECASE))
 
 
 def _row(name: str, scores: Sequence[Score], seconds: float) -> str:
