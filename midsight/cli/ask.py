@@ -45,8 +45,8 @@ def ask(
         str,
         typer.Option(
             "--answer",
-            help="span: words of the page; free: the model's own; checked: free, but comparisons by "
-            "the page's numbers; auto: by the model.",
+            help="span: words of the page; free: the model's own; checked: free, but held against the page's words and "
+            "numbers; auto: by the model.",
         ),
     ] = "auto",
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Of a free answer.", min=1)] = 128,
@@ -94,7 +94,7 @@ def ask(
             from midsight.library.documents.batch import read_questions
 
             queries = read_questions(batch)
-            asker = DocumentAsker(_open(plm, revision, device), reader, config, _looks)
+            asker = DocumentAsker(_open_plm(plm, revision, device), reader, config, _looks)
             _batch(asker, queries, output, restart)
             return
         paths, question = _parse(arguments or [])
@@ -102,7 +102,9 @@ def ask(
             from midsight.library.documents.draw import check_target
 
             check_target(draw, paths)
-        asker = DocumentAsker(_open(plm, revision, device), reader, config, _looks)
+        # the embedded model sees nothing, so it is opened only where there is something to read
+        reads = (lambda: _open_plm(None, revision, device)) if plm is None else _open_plm(plm, revision, device)
+        asker = DocumentAsker(reads, reader, config, _looks)
         _one(asker, paths, question, read_pages(pages), draw, as_json)
 
 
@@ -150,7 +152,7 @@ def _parse(arguments: list[str]) -> tuple[list[str], str]:
     return find_documents(paths), question
 
 
-def _open(plm: str | None, revision: str | None, device: str) -> "PLM":
+def _open_plm(plm: str | None, revision: str | None, device: str) -> "PLM":
     """The model that was asked for, or else the embedded one, or else a language model alone, which is said."""
     from midsight.api.loading import pick_device
     from midsight.library.documents.default import open_default

@@ -127,6 +127,10 @@ class Answerer:
             why = "stop" if len(spelling.ids) < self._most(len(page.ids) + len(rest)) else "length"
         return Answer(spelling.text, why, len(page.ids) + len(rest), len(spelling.ids))
 
+    def prompt_ids(self, question: str, page: Page) -> list[int]:
+        """The ids of a whole prompt, up to where the answer begins. Errors as `answer`."""
+        return [*page.ids, *self._rest(question, (), page)]
+
     def read(self, media: Sequence[Any]) -> Page:
         """Reads media once for any number of questions.
 

@@ -14,6 +14,7 @@ from midsight.checkpoints.pretrained import whole_folder
 from midsight.checkpoints.reader import named, read_json
 from midsight.checkpoints.writer import write_json, write_sharded
 from midsight.errors import CheckpointError, ConfigError
+from midsight.imports import without_gc
 from midsight.pages import cast
 from midsight.plm import native, own, perception_lm
 from midsight.plm.config import PLMConfig
@@ -145,8 +146,8 @@ def take_apart(model: PLM) -> Parts:
 def _language_model(config: PLMConfig, weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> torch.nn.Module:
     transformers = import_transformers()
     try:
-        text = language_config({**config.text, "tie_word_embeddings": config.tie_word_embeddings})
-        with torch.device("meta"):
+        with without_gc(), torch.device("meta"):  # transformers imports what it needs only here
+            text = language_config({**config.text, "tie_word_embeddings": config.tie_word_embeddings})
             empty = transformers.AutoModelForCausalLM.from_config(text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"transformers cannot make the language model of this configuration: {error}") from error

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
 from midsight.errors import ConfigError, InputError, MediaError
@@ -17,6 +18,7 @@ from midsight.library.documents.pdf import is_pdf
 from midsight.library.documents.seen import SHOWN_FRAMES, Eye, Seen
 from midsight.library.scan import is_video
 from midsight.plm.answer import AnswerConfig, Answerer
+from midsight.plm.answer import Page as ReadMedia
 from midsight.plm.media import MediaLimits
 from midsight.plm.model import PLM
 from midsight.tasks.zero_shot import Prediction
@@ -43,9 +45,9 @@ _SMALL = 1024  # width of a language model; a narrower one cannot compare number
 class AskConfig:
     """How questions are answered."""
 
-    # "span" copies words of the page; "free" lets the model write; "checked" does, too, but takes the highest, lowest,
-    # first and last from the page's numbers; "auto" is span for a language model as it came, checked for a small one
-    # that learnt to read pages, free for others
+    # "span" copies words of the page; "free" lets the model write; "checked" does, too, but holds its answer against
+    # words of the page, and takes the highest, lowest, first and last from the page's numbers; "auto" is span for a
+    # language model as it came, checked for a small one that learnt to read pages, free for others
     style: Style = "auto"
     max_pages: int = 4  # that the model reads, of those that there are
     max_text_tokens: int = 1200  # of the pages' text; more makes small models slower and no better
@@ -76,7 +78,8 @@ class DocumentAsker:
     """A model that answers questions about documents.
 
     Args:
-        model: a PLM with its tokenizer; one without a tower reads text only.
+        model: a PLM with its tokenizer; one without a tower reads text only. Or what opens such a one, called when the
+            first page is read: what pictures show is said without it.
         reader: opens documents; it is not closed here.
         config: how.
         looks: opens a model of pictures and texts, to find pages without text among many, and to say what pictures
@@ -85,18 +88,34 @@ class DocumentAsker:
 
     def __init__(
         self,
-        model: PLM,
+        model: PLM | Callable[[], PLM],
         reader: Reader,
         config: AskConfig = AskConfig(),  # noqa: B008 (frozen)
         looks: "Callable[[], Perception] | None" = None,
     ) -> None:
-        self.model, self.reader, self.config = model, reader, config
-        self.sees = model.config.vision is not None
+        self._model, self.reader, self.config = model, reader, config
+        self.sees = isinstance(model, PLM) and model.config.vision is not None
         self.chooser = PageChooser(reader, looks)
-        self.answerer = Answerer(model, AnswerConfig(max_new_tokens=config.max_new_tokens, media=config.media))
-        self.style: Style = config.style if config.style != "auto" else _fitting_style(model)
-        self._extractor = Extractor(model)
         self._eye: Eye | None = None
+
+    @cached_property
+    def model(self) -> PLM:
+        """What reads pages; opened on first use."""
+        return self._model if isinstance(self._model, PLM) else self._model()
+
+    @cached_property
+    def answerer(self) -> Answerer:
+        """The model with its tokenizer and how it writes."""
+        return Answerer(self.model, AnswerConfig(max_new_tokens=self.config.max_new_tokens, media=self.config.media))
+
+    @cached_property
+    def style(self) -> Style:
+        """How pages are answered about, never "auto"."""
+        return self.config.style if self.config.style != "auto" else _fitting_style(self.model)
+
+    @cached_property
+    def _extractor(self) -> Extractor:
+        return Extractor(self.model)
 
     def ask(
         self,
@@ -122,7 +141,8 @@ class DocumentAsker:
             raise InputError("the question is empty; say what is to be answered")
         if not paths:
             raise InputError("no documents were given; name PDFs, pictures or folders")
-        self._check_length(question)
+        if self.sees or understand(question) is None:  # the others are short, and may need no language model
+            self._check_length(question)
         videos = any(is_video(path) for path in paths)
         reply = self._watch(paths, question, show) if videos else self._read(paths, question, chosen, show)
         return replace(reply, seconds=time.perf_counter() - start)
@@ -162,11 +182,8 @@ class DocumentAsker:
         self._check_readable(pages, question)
         if self.style == "span":
             return self._copy(pages, question)
-        found = compared_on(pages, question) if self.style == "checked" else None
-        if found is not None:
-            if show is not None:
-                show(found.text)
-            return _copied(found, pages)
+        if self.style == "checked":
+            return self._check(pages, question, show)
         return self._write(pages, question, show)
 
     def _check_readable(self, pages: Sequence[Page], question: str) -> None:
@@ -186,12 +203,38 @@ class DocumentAsker:
         text = page_text(_in_order(pages), question, self._budget(question, 0), self._count)
         return _copied(self._extractor.extract(pages, question, text), pages)
 
+    def _check(self, pages: list[Page], question: str, show: Show | None) -> Reply:
+        """What a comparison of numbers gives; else the model's own words, or those of the page that answer better."""
+        if (found := compared_on(pages, question)) is not None:
+            reply = _copied(found, pages)
+        else:
+            reply = self._write(pages, question, None)
+            better = self._better(pages, question, reply)
+            reply = reply if better is None else _copied(better, pages)
+        if show is not None:
+            show(reply.answer)
+        return reply
+
+    def _better(self, pages: list[Page], question: str, reply: Reply) -> Extract | None:
+        """Words of the page that answer better than the model did, which saw no picture; None where it did best."""
+        if self.sees or reply.why != "stop":
+            return None
+        media = self.answerer.read([])
+        ids = self.answerer.prompt_ids(self._prompt(pages, question, media), media)
+        try:
+            return self._extractor.weigh(pages, question, ids, reply.answer)
+        except KeyboardInterrupt:
+            return None  # the answer is there
+
+    def _prompt(self, pages: Sequence[Page], question: str, media: ReadMedia) -> str:
+        text = page_text(_in_order(pages), question, self._budget(question, len(media.ids)), self._count)
+        return prompts.free_prompt(text, question, self.sees)
+
     def _write(self, pages: list[Page], question: str, show: Show | None) -> Reply:
         """The model's own words."""
         shown = self._shown(pages)
         media = self.answerer.read([self._picture(page) for page in shown])
-        text = page_text(_in_order(pages), question, self._budget(question, len(media.ids)), self._count)
-        answer, why = self._stream(prompts.free_prompt(text, question, self.sees), media, show)
+        answer, why = self._stream(self._prompt(pages, question, media), media, show)
         boxes = [box for page in shown[:1] for box in grounded(answer, page)]
         boxes = boxes or find_words(answer, pages, question)
         best = next((page for page in pages if boxes and page.id == boxes[0].page), pages[0])
@@ -221,10 +264,10 @@ class DocumentAsker:
             self._eye = Eye(self.chooser.model)
         return self._eye
 
-    def _stream(self, prompt: str, media: "object", show: Show | None) -> tuple[str, Why]:
+    def _stream(self, prompt: str, media: ReadMedia, show: Show | None) -> tuple[str, Why]:
         pieces: list[str] = []
         try:
-            for piece in self.answerer.stream(prompt, media):  # type: ignore[arg-type]
+            for piece in self.answerer.stream(prompt, media):
                 pieces.append(piece)
                 if show is not None:
                     show(piece)

@@ -35,14 +35,14 @@ def find_words(answer: str, pages: Sequence[Page], question: str = "") -> list[E
 
     Of several places the one whose line shares most with the question, on the earlier of `pages`.
     """
-    wanted = [part for part in map(_bare, answer.split()) if part]
+    wanted = [part for part in map(spelt, answer.split()) if part]
     if not wanted or len(wanted) > _MOST_WORDS:
         return []
     asked = set(terms(question))
     best: tuple[float, list[Word], PageId] | None = None
     for order, page in enumerate(pages):
         words = [(word, n) for n, line in enumerate(page.lines) for word in line.words]
-        for start, length, alike in _runs([_bare(word.text) for word, _ in words], wanted):
+        for start, length, alike in _runs([spelt(word.text) for word, _ in words], wanted):
             around = page.lines[max(0, words[start][1] - 1) : words[start][1] + 1]
             near = len(asked.intersection(t for line in around for t in terms(line.text)))
             score = alike + 0.1 * near - 0.01 * order
@@ -75,5 +75,6 @@ def _alike(word: str, other: str) -> bool:
     return len(word) > 2 and SequenceMatcher(None, word, other).ratio() >= LEAST_ALIKE
 
 
-def _bare(text: str) -> str:
+def spelt(text: str) -> str:
+    """Letters and digits of a text in lower case: what two spellings of one answer share."""
     return _MARKS.sub("", text.lower())

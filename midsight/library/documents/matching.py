@@ -34,6 +34,51 @@ _ALIKE = (
     ("job", "position", "occupation", "title", "role", "profession"),
     ("birth", "born"),
     ("subject", "re", "concern", "regarding"),
+    ("arrive", "arrival", "arr", "land", "reach", "destination"),
+    ("depart", "departure", "dep", "leave", "origin"),
+    ("cashier", "till", "served", "operator", "clerk"),
+    ("operate", "operator", "run", "company"),
+    ("landlord", "owner", "lessor", "proprietor"),
+    ("tenant", "renter", "lessee", "occupier"),
+    ("employer", "employ", "company", "payroll"),
+    ("receive", "net", "payout"),
+    ("deduct", "deduction", "withheld", "off"),
+    ("doctor", "physician", "gp", "dr", "requested", "referred"),
+    ("normal", "reference", "range", "interval", "limits"),
+    ("temperature", "warm", "hot", "cold", "degrees", "temp"),
+    ("absent", "apologies", "excused", "missing"),
+    ("turnout", "voters", "votes"),
+    ("party", "candidate", "elected"),
+    ("allergen", "allergens", "allergy", "contains"),
+    ("expiry", "expires", "best", "use", "until", "good"),
+    ("closed", "closes", "closing", "shut"),
+    ("open", "opens", "opening", "hours"),
+    ("duration", "long", "minutes", "length", "time"),
+    ("salary", "wage", "earnings", "pay", "gross"),
+    ("departs", "gate", "boarding"),
+    ("child", "children", "kids", "junior"),
+    ("win", "won", "winner", "first", "1st"),
+    ("fund", "funded", "funding", "supported", "grant"),
+    ("work", "affiliation", "department", "employer"),
+    ("colour", "color"),
+    ("calories", "energy", "kcal"),
+    ("breakfast", "board", "meals"),
+    ("weight", "weigh", "kg", "net"),
+)
+# what questions say in small words, which `terms` leaves out, and documents in a label
+_PHRASES = (
+    (r"\b(fly|flying|going|travel\w*|sent|addressed|delivered) to\b|^where\b.*\bto$", "to destination"),
+    (r"\bwho (sent|wrote|writes)\b|\b(comes?|coming|fly\w*|travel\w*) from\b", "from sender"),
+    (r"\bget (in|to|there)\b", "arrival arrives"),
+    (r"\bset (off|out)\b", "departure departs"),
+    (r"(\bnot|n't) (come|attend|be there)\b", "apologies absent"),
+    (r"\b(take home|actually|paid out)\b", "net"),
+    (r"\bin the end\b|\baltogether\b|\bin all\b", "total"),
+    (r"\b(taken|took) off\b", "deductions"),
+    (r"\bhow old\b", "age"),
+    (r"^where\b.*\b(works?|worked|employed)\b", "employer university institute"),
+    (r"^where\b.*\b(lives?|stay|staying)\b", "address hotel"),
+    (r"\bhow many days\b|\bhow long\b", "duration days"),
 )
 _LABELS = frozenset(("by", "from", "to"))
 _ALIASES: dict[str, set[str]] = {}
@@ -44,10 +89,12 @@ for _group in _ALIKE:
 
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DATE = re.compile(
+    r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b|\bin \d+ (?:day|week|month|year)s?\b|"
     rf"\b\d{{1,4}}[./-](\d{{1,2}}|{_MONTHS})[./-]\d{{1,4}}\b"
     rf"|\b({_MONTHS})[a-z]*\.?,?\s+\d{{1,2}}(,?\s+\d{{4}})?|\d{{1,2}}\.?\s+({_MONTHS})[a-z]*\.?(,?\s+\d{{4}})?",
     re.I,
 )
+_YEAR = re.compile(r"\b\d{4}\b")
 _MONEY = re.compile(
     r"([$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}\N{INDIAN RUPEE SIGN}]|\b(usd|eur|gbp|chf|kr|zl|dollars?|euros?)\b)",
     re.I,
@@ -67,12 +114,13 @@ _COUNT = re.compile(r"^\d[\d.,]*( ?[a-z]{1,6}\.?)?$", re.I)
 _PHONE = re.compile(r"^[+(]?\d[\d\s()./-]{5,}\d$")
 _LOOKS: tuple[tuple[str, Look], ...] = (
     (r"^(is|are|was|were|does|do|did|has|have|can|could|will|should)\b", "yes_no"),
+    (r"^(why|where|how)\b(?! (much|many|old)\b)", "any"),
     (r"\b(e-?mail)\b", "email"),
     (r"\b(tele)?phone\b", "phone"),
     (r"\b(what|which|at what) time\b", "time"),
     (r"\b(title|heading|headline|kind of (form|document|page|letter)|type of document)\b", "title"),
     (r"\b(address|street|city|town)\b", "address"),
-    (r"\b(company|firm|organi[sz]ation|seller|vendor|supplier|employer|shop|store)\b", "firm"),
+    (r"\b(company|firm|organi[sz]ation|seller|vendor|supplier|employer|employs|shop|store)\b", "firm"),
     (r"\b(when|what date|which date|date|deadline|what day|which day)\b", "date"),
     (r"\b(percent|percentage|what share)\b", "percent"),
     (r"\bhow many\b|\bquantity\b|\bhow old\b|\bwhat year\b|\bwhich year\b", "number"),
@@ -121,7 +169,7 @@ def _is_firm(text: str) -> float:
 
 
 _CHECKS: dict[Look, Callable[[str], float]] = {
-    "date": lambda text: _share(_DATE.search(text), text),
+    "date": lambda text: _share(_DATE.search(text), text) * (1.0 if _YEAR.search(text) else 0.9),
     "money": _is_money,
     "number": lambda text: bool(_COUNT.match(text)),
     "percent": lambda text: "%" in text and _digits(text) > 0 and len(text) < 12,
@@ -145,9 +193,11 @@ class Matcher:
     def __init__(self, question: str, lines: Sequence[Line]) -> None:
         self.question, self.look = question, wanted_look(question)
         self.asked = list(dict.fromkeys(terms(question)))
-        seen = Counter(term for line in lines for term in set(_terms(line.text)))
+        cells = ([" ".join(word.text for word in cell) for cell in line.cells] for line in lines)
+        seen = Counter(term for line in cells for term in {term for cell in line for term in _terms(cell)})
         if self.look == "name" and "name" not in self.asked:
             self.asked.append("name")  # what such labels say
+        self.asked += [term for term in _in_small_words(question) if seen[term] and term not in self.asked]
         self._known = expanded(question) | set(self.asked)
         self.weight = {t: 1 / (1 + seen[t]) ** 0.5 if seen[t] else 0.35 for t in self.asked}
         self.total = sum(self.weight.values()) or 1.0
@@ -185,9 +235,13 @@ class Matcher:
         if self.look == "title":
             larger = _height(span.words) / self._height - 1
             return min(0.8, max(0.0, larger)) + 0.3 / (1 + span.line) - 0.5 * (len(span.words) > 8 or not span.whole)
-        if self.look == "any":
+        return self.fits(span.text)
+
+    def fits(self, text: str) -> float:
+        """What the look of a text alone says: 0.4 for the look that is wanted, -0.35 for another."""
+        if self.look in ("any", "title", "yes_no"):
             return 0.0
-        fits = has_look(span.text, self.look)
+        fits = has_look(text, self.look)
         return 0.4 * fits if fits else -0.35
 
     def _found(self, term: str, keys: Sequence[tuple[Sequence[set[str]], float]], around: set[str]) -> float:
@@ -210,6 +264,14 @@ def expanded(question: str) -> set[str]:
     """The words of a question, and what documents call them."""
     asked = terms(question)
     return set(asked).union(*(_ALIASES.get(term, set()) for term in asked))
+
+
+def _in_small_words(question: str) -> list[str]:
+    """What documents would say for phrases of a question."""
+    asked = question.lower().rstrip(" ?")
+    return [
+        term for phrase, said in _PHRASES if re.search(phrase, asked) for word in said.split() for term in _terms(word)
+    ]
 
 
 def _height(words: Sequence[Word]) -> float:

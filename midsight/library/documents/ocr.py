@@ -25,6 +25,8 @@ _DIGITS, _WIDE = 0.4, 0.5  # of the line's height: so much white parts even two 
 _CLOSING, _OPENING = frozenset(".,;:!?)]%'/-"), frozenset("([/'-#$\N{EURO SIGN}\N{POUND SIGN}")
 _PADDING = 0.12  # of the line's height, above and below: what the detector adds to the letters
 _TO_LETTERS = 2.2  # a space is at least so many times the usual white between letters
+_PARTING = "\N{MIDDLE DOT}\N{BULLET}|"  # signs that stand between words, and never inside of one
+_WIDE_FORMS = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {0x3001: ",", 0x3002: "."}  # as Chinese writes
 
 Centres = Sequence[float]  # of the letters, shares of the line's length
 Gap = tuple[float, float]  # a white stretch, shares of the line's length
@@ -50,7 +52,8 @@ def recognise(pixels: Pixels) -> list[Word]:
     lines = reader.get_crop_img_list(image, corners)
     read, _ = reader.text_rec(lines, True)
     words: list[Word] = []
-    for box, line, (text, score, *more) in zip(corners, lines, read, strict=True):
+    for box, line, (written, score, *more) in zip(corners, lines, read, strict=True):
+        text = written.translate(_WIDE_FORMS)
         if text.strip() and score >= LEAST_SCORE:
             words += _words(box, line, text, _centres(more[0]))
     return words
@@ -82,10 +85,16 @@ def split(line: npt.NDArray[Any], text: str, centres: Centres) -> list[tuple[str
     start, word = 0.0, ""
     for index, letter in enumerate(text):
         between = _gap_between(gaps, centres[index - 1], centres[index]) if index else None
-        if between and between[1] - between[0] < max(known, _least(text[max(0, index - 2) : index], letter)) * height:
+        parts = letter in _PARTING or (index > 0 and text[index - 1] in _PARTING)
+        if (
+            not parts
+            and between
+            and between[1] - between[0] < max(known, _least(text[max(0, index - 2) : index], letter)) * height
+        ):
             between = None
-        if word and (between or letter.isspace()):
-            end, after = between or (centres[index], centres[index])
+        if word and (between or parts or letter.isspace()):
+            middle = centres[index] if letter.isspace() else (centres[index - 1] + centres[index]) / 2
+            end, after = between or (middle, middle)
             words.append((word, start, max(start, end)))
             start, word = after, ""
         word += letter.strip()

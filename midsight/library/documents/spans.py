@@ -90,7 +90,7 @@ def labels(lines: Sequence[Line], found: Sequence[Span]) -> set[str]:
 def _of_cell(lines: Sequence[Line], index: int, place: int, cell: tuple[Word, ...]) -> Iterator[Span]:
     beside, above = _beside(lines[index], place), _above(lines, index, cell)
     around = lines[index].text
-    under = _under(lines, index, cell)
+    under = (*_under(lines, index, cell), *(_told_below(lines, index, place) if place else ()))
     label, value = _parted(cell)
     yield _span(cell, index, beside, above, around, under, whole=not value)
     if value:
@@ -101,8 +101,8 @@ def _of_cell(lines: Sequence[Line], index: int, place: int, cell: tuple[Word, ..
         yield _span(both, index, (*((_text(label),) if value else ()), *beside), above, around, whole=False)
     if len(value or cell) > 1:
         for part in _parts(value or cell):
-            before = _text(cell[: cell.index(part[0])])
-            keys = (before, *beside) if 0 < len(before.split()) <= _KEY_WORDS else beside
+            before = _text(cell[: cell.index(part[0])][-_KEY_WORDS:])
+            keys = (before, *beside) if before else beside
             yield _span(part, index, keys, above, around, whole=False)
 
 
@@ -236,6 +236,19 @@ def _under(lines: Sequence[Line], index: int, cell: Sequence[Word]) -> tuple[str
     return (below,) if below and not below[:1].isdigit() and len(below.split()) <= _LABEL_WORDS else ()
 
 
+def _told_below(lines: Sequence[Line], index: int, place: int) -> tuple[str, ...]:
+    """What is told below of the thing on the left of a number, as of a dish on a menu: words, and no numbers there."""
+    left = lines[index].cells[place - 1]
+    if index + 1 >= len(lines) or _numbers(lines[index + 1]) or number(_text(lines[index].cells[place])) is None:
+        return ()
+    height = left[0].box[3] - left[0].box[1]
+    for below in lines[index + 1].cells:
+        near = abs(below[0].box[0] - left[0].box[0]) < height and below[0].box[1] - left[0].box[3] < 0.8 * height
+        if near and len(below) <= _KEY_WORDS:
+            return (_text(below),)
+    return ()
+
+
 def _below(lines: Sequence[Line], index: int, cell: Sequence[Word]) -> tuple[Word, ...] | None:
     """A cell that may go on with this one: right below it, with the same left edge."""
     if index + 1 >= len(lines):
@@ -265,6 +278,8 @@ def _parts(cell: Sequence[Word]) -> Iterator[Sequence[Word]]:
             yield cell[start:end]
             if end < len(cell) and _NUMBER.match(cell[end].text):  # Block 16
                 yield cell[start : end + 1]
+                if end + 1 < len(cell) and _NUMBER.match(cell[end + 1].text):  # March 25, 2024
+                    yield cell[start : end + 2]
             if end - start > 2:
                 yield cell[start : start + 2]
             start = end

@@ -52,6 +52,46 @@ def test_of_spans_that_fit_alike_the_model_picks_one(
     assert asker.ask([invoice], "When was it?").answer == liked
 
 
+@pytest.mark.parametrize(
+    ("written", "own", "answer"),
+    [
+        ("Ignacio Smith", 0.1, "11 June 2024"),  # stands nowhere
+        ("12 May 2024", 0.1, "11 June 2024"),  # stands there, but not behind the label
+        ("11 june 2024", 0.1, "11 June 2024"),  # as the page writes it
+        ("within a month", 9.0, "within a month"),  # where the model is believed
+    ],
+)
+def test_a_written_answer_is_held_against_the_page(
+    blind: PLM, reader: Reader, invoice: str, monkeypatch: pytest.MonkeyPatch, written: str, own: float, answer: str
+) -> None:
+    monkeypatch.setattr(extract, "LIKELY_WEIGHT", 0)
+    monkeypatch.setattr(extract, "WRITTEN", own)
+    asker = DocumentAsker(blind, reader, AskConfig(style="checked"))
+    monkeypatch.setattr(asker.answerer, "stream", lambda *_: iter([written]))
+    shown: list[str] = []
+    reply = asker.ask([invoice], "What is the due date?", show=shown.append)
+    assert (reply.answer, shown) == (answer, [answer])
+    assert bool(reply.boxes) == (answer != "within a month")
+
+
+def test_what_the_model_is_likely_to_write_counts(
+    blind: PLM, reader: Reader, invoice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    liked, prompts = "Garden hose", []
+
+    def chances(_: PLM, prompt: list[int], answers: list[list[int]], end: int) -> list[float]:
+        prompts.append(blind.tokenizer.decode(prompt))  # type: ignore[union-attr]
+        assert end in blind.config.stop_token_ids
+        return [100.0 * (ids == blind.tokenizer.encode(liked)) for ids in answers]  # type: ignore[union-attr]
+
+    monkeypatch.setattr(extract, "log_likelihoods", chances)
+    asker = DocumentAsker(blind, reader, AskConfig(style="checked"))
+    monkeypatch.setattr(asker.answerer, "stream", lambda *_: iter(["hose"]))
+    assert asker.ask([invoice], "Which item was it?").answer == liked
+    assert "Which item was it?" in prompts[0]
+    assert "$43.00" in prompts[0]
+
+
 def test_an_answer_is_copied_with_its_page_and_boxes(blind: PLM, reader: Reader, invoice: str) -> None:
     reply = DocumentAsker(blind, reader).ask([invoice], "What is the due date?")
     assert reply.answer == "11 June 2024"

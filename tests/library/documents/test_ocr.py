@@ -53,6 +53,38 @@ def test_two_figures_one_are_one_number() -> None:
     assert [word for word, *_ in ocr.split(line, "11mm\N{PLUS SIGN}", [(s + 2) / 300 for s in starts])][0] == "11"
 
 
+def test_dots_between_words_part_them() -> None:
+    line = np.full((40, 300, 3), 255, np.uint8)
+    starts = (10, 24, 38, 52, 66)  # all 4 apart
+    for start in starts:
+        line[8:32, start : start + 10] = 0
+    words = ocr.split(line, "AB\N{MIDDLE DOT}21", [(s + 5) / 300 for s in starts])
+    assert [word for word, *_ in words] == ["AB", "\N{MIDDLE DOT}", "21"]
+    assert [end for _, _, end in words[:-1]] == pytest.approx([36 / 300, 50 / 300], abs=0.01)
+
+
+def test_signs_are_not_wide_as_in_chinese(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        def __call__(self, image: np.ndarray, **_: bool) -> tuple[list[list[list[int]]], float]:
+            return [[[0, 0], [200, 0], [200, 40], [0, 40]]], 0.0
+
+        def get_crop_img_list(self, image: np.ndarray, corners: list[np.ndarray]) -> list[np.ndarray]:
+            return [image[:40, :200]]
+
+        def text_rec(self, lines: list[np.ndarray], _: bool) -> tuple[list[tuple[object, ...]], float]:
+            columns = list(range(8))
+            return [
+                (
+                    "a\N{FULLWIDTH COMMA}\N{FULLWIDTH LEFT PARENTHESIS}bcd\N{IDEOGRAPHIC FULL STOP}e",
+                    0.9,
+                    (8, 0, [columns]),
+                )
+            ], 0.0
+
+    monkeypatch.setattr(ocr, "engine", Engine)
+    assert "".join(word.text for word in ocr.recognise(np.full((60, 240, 3), 255, np.uint8))) == "a,(bcd.e"
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (40, 40), (400, 300)])
 def test_pictures_without_text_have_no_words(size: tuple[int, int]) -> None:
     assert ocr.recognise(np.full((*size, 3), 255, np.uint8)) == []

@@ -189,3 +189,23 @@ def test_a_kind_takes_the_names_below_it(looks: Perception, cache: Path) -> None
     found = eye.of_embedding(Asked("name", ("dish",)), embedding)
     assert [name.label for name in found.names] == ["cup"]
     assert found.names[0].score < 0.01
+
+
+def test_no_language_model_is_opened_for_a_photograph(
+    looks: Perception, cache: Path, blind: PLM, tmp_path: Path
+) -> None:
+    opened = []
+
+    def open_blind() -> PLM:
+        opened.append(blind)
+        return blind
+
+    with Reader() as reader:
+        asker = DocumentAsker(open_blind, reader, looks=lambda: looks)
+        assert asker.ask([CAT], "Is it a cat or a dog?").answer in ("cat", "dog")
+        assert asker.ask([CLIP], "What is this?").answer
+        assert opened == []
+        picture_of([(40, 40, "Total: $43.00")]).save(tmp_path / "page.png")
+        asker.ask([str(tmp_path / "page.png")], "How much is the total?")
+        asker.ask([str(tmp_path / "page.png")], "When was it paid?")
+        assert opened == [blind]

@@ -19,6 +19,23 @@ TABLE = [
     "",
     "Total           $82.60",
 ]
+MENU = [
+    "Vitello tonnato        13.00",
+    "cold sliced veal",
+    "",
+    "Branzino al sale       27.50",
+    "sea bass in salt",
+    "",
+    "Burrata                12.50",
+    "with roasted peppers",
+]
+TICKET = [
+    "FROM           TO",
+    "Oslo           Lisbon",
+    "",
+    "DEPARTS        ARRIVES",
+    "07:10          10:25",
+]
 FORM = [
     "Registration",
     "",
@@ -68,6 +85,12 @@ def test_sentences_go_over_lines() -> None:
         (FORM, "What is the full name?", "Ada Lovelace"),
         (FORM, "When is the start date?", "12 May 2024"),
         (FORM, 'What is written below "Full name"?', "Ada Lovelace"),
+        (MENU, "How much is the sea bass?", "27.50"),
+        (MENU, "What do the peppers cost?", "12.50"),
+        (TICKET, "Where is she flying to?", "Lisbon"),
+        (TICKET, "What time does the plane land?", "10:25"),
+        (["Invoice 12", "Please pay by March 25, 2024 at the latest."], "When is it due?", "March 25, 2024"),
+        (["Women, all ages - Sunday 16 June - water 17.8 C, air 21 C"], "How warm was the water?", "17.8"),
         (["Dear Ms Hill,", "the meeting starts at 14:30 in room B."], "At what time does the meeting start?", "14:30"),
     ],
 )
