@@ -35,9 +35,9 @@ egl: .venv/.dev
 
 # The pages that the package writes are opened in a real browser.
 chromium:
-	@test "$$MIDSIGHT_WITHOUT_CHROMIUM" = 1 || { command -v chromium && command -v chromedriver; } >/dev/null || \
-	{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium chromium-driver; } || \
-	{ echo "Install chromium and chromedriver, or set MIDSIGHT_WITHOUT_CHROMIUM=1 to test without a browser." >&2; exit 1; }
+	@test "$$MIDSIGHT_WITHOUT_CHROMIUM" = 1 || command -v chromium >/dev/null || \
+	{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+	{ echo "Install chromium, or set MIDSIGHT_WITHOUT_CHROMIUM=1 to test without a browser." >&2; exit 1; }
 
 bench: .venv/.dev  ## speed beside timm and open_clip; writes benchmarks/RESULTS.md and what the pages quote of it
 	$(BIN)/python -m benchmarks

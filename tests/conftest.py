@@ -1,4 +1,4 @@
-"""A tiny random model that every part of the suite may load, and real media."""
+"""Tiny random models that every part of the suite may load, and a browser."""
 
 import os
 from pathlib import Path
@@ -10,6 +10,7 @@ import midsight
 from midsight import checkpoints, pe
 from midsight.configs import PEConfig, PETextConfig, PreprocessConfig
 from tests import dense_heads
+from tests.browser import browser, hostile_name, tab, wrong  # noqa: F401
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and tables would be folded
 

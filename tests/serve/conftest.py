@@ -9,7 +9,6 @@ import pytest
 from midsight.plm import PLM
 from tests.plm import tiny
 from tests.serve.server import Served, serving, serving_encoder
-from tests.tasks.explore.conftest import browser  # noqa: F401
 
 LONG = tiny.Shape(context_length=2048)
 

@@ -1,4 +1,4 @@
-"""A real browser, and a small policy over the shipped pictures."""
+"""A small policy over the shipped pictures."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import pytest
 
 import midsight
 from midsight.library.moderate import Category, Policy
-from tests.tasks.explore.conftest import browser, hostile_name  # noqa: F401
 
 DEMO = Path(midsight.__file__).parent / "assets" / "demo"
 

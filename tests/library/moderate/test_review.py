@@ -4,17 +4,18 @@ import html
 import json
 import re
 import shutil
-import time
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
 from PIL import Image
+from playwright.sync_api import Locator, Page, expect
 
 from midsight.errors import InputError
 from midsight.library.moderate import Finding, Stretch, Verdict
 from midsight.library.moderate.labels import read_decisions
 from midsight.library.moderate.review import review_page
+from tests.browser import SMALL
 
 
 def finding(category: str, score: float, word: str, *ranges: tuple[float, float]) -> Finding:
@@ -37,65 +38,50 @@ def verdicts(tmp_path: Path, demo: Path, hostile_name: Path) -> list[Verdict]:
     return [*verdicts, Verdict(str(tmp_path / "gone.jpg"), "error", (), f"{tmp_path}/gone.jpg: no such file.")]
 
 
-def opened(browser: Any, folder: Path, page: str) -> None:
+def opened(tab: Page, folder: Path, page: str) -> None:
     (folder / "review.html").write_text(page, encoding="utf-8")
-    downloads = {"behavior": "allow", "downloadPath": str(folder / "downloads")}
-    browser.execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
-    browser.get_log("browser")
-    browser.get((folder / "review.html").as_uri())
-    assert browser.get_log("browser") == []
+    tab.goto((folder / "review.html").as_uri())
 
 
-def names(browser: Any) -> list[str]:
-    """What the cards in sight ask: file and category."""
-    return [
-        card.get_attribute("aria-label").split(", ")[0] for card in browser.find_elements("css selector", "article")
-    ]
+def card(tab: Page, asks: str) -> Locator:
+    """The card of a file and a category."""
+    return tab.get_by_role("article", name=f"{asks}, ")
 
 
-def press(browser: Any, *keys: str) -> None:
-    from selenium.webdriver import ActionChains
-
-    ActionChains(browser).send_keys(*keys).perform()
-
-
-def choose(browser: Any, name: str, value: str) -> None:
-    from selenium.webdriver.support.ui import Select
-
-    Select(browser.find_element("id", name)).select_by_visible_text(value)
+def expect_cards(tab: Page, *asked: str) -> None:
+    """The cards in sight, each a file and a category, in this order."""
+    cards = tab.get_by_role("article")
+    expect(cards).to_have_count(len(asked))
+    for number, asks in enumerate(asked):
+        expect(cards.nth(number)).to_have_accessible_name(re.compile(f"^{re.escape(asks)}, "))
 
 
-def progress(browser: Any) -> str:
-    return str(browser.find_element("id", "progress").text)
+def expect_progress(tab: Page, words: str) -> None:
+    expect(tab.get_by_role("status")).to_have_text(words)
 
 
-def downloaded(browser: Any, folder: Path) -> Path:
-    path = folder / "downloads" / "decisions.jsonl"
-    path.unlink(missing_ok=True)
-    browser.find_element("id", "save").click()
-    until = time.monotonic() + 10
-    while time.monotonic() < until and not path.exists():
-        time.sleep(0.05)
-    return path
+def choose(tab: Page, name: str, value: str) -> None:
+    tab.get_by_role("combobox", name=name, exact=True).select_option(label=value)
 
 
-def test_cards_decisions_and_back_again(
-    browser: Any, verdicts: list[Verdict], tmp_path: Path, hostile_name: Path
-) -> None:
-    from selenium.webdriver import Keys
-
-    opened(browser, tmp_path, review_page(verdicts, tmp_path))
+def test_cards_decisions_and_back_again(tab: Page, verdicts: list[Verdict], tmp_path: Path, hostile_name: Path) -> None:
+    opened(tab, tmp_path, review_page(verdicts, tmp_path))
     odd = hostile_name.name
     asked = ["motorcycle.jpg: bikes", f"{odd}: cats", "temple.mp4: bikes", "temple.mp4: cats", "cat.jpg: cats"]
-    assert names(browser) == [*asked, "gone.jpg: not readable"]
-    assert progress(browser) == "0 of 5 decided, 6 shown"
-    assert not browser.find_element("id", "save").is_enabled()
-    press(browser, Keys.ARROW_RIGHT, "y", "n", Keys.ARROW_RIGHT, "y", "y", Keys.ARROW_LEFT, "u")
-    assert progress(browser) == "3 of 5 decided, 6 shown"
-    pressed = browser.find_elements("css selector", "button[aria-pressed=true]")
-    assert [button.text.strip() for button in pressed] == ["Yes", "No", "Yes"]
-    assert browser.switch_to.active_element.get_attribute("aria-label").startswith("cat.jpg")
-    path = downloaded(browser, tmp_path)
+    expect_cards(tab, *asked, "gone.jpg: not readable")
+    expect_progress(tab, "0 of 5 decided, 6 shown")
+    save = tab.get_by_role("button", name="Download decisions")
+    expect(save).to_be_disabled()
+    for key in ("ArrowRight", "y", "n", "ArrowRight", "y", "y", "ArrowLeft", "u"):
+        tab.keyboard.press(key)
+    expect_progress(tab, "3 of 5 decided, 6 shown")
+    expect(tab.get_by_role("button", pressed=True)).to_have_text(["Yes", "No", "Yes"])
+    expect(card(tab, "cat.jpg: cats")).to_be_focused()
+    with tab.expect_download() as download:
+        save.click()
+    assert download.value.suggested_filename == "decisions.jsonl"
+    path = tmp_path / "decisions.jsonl"
+    download.value.save_as(path)
     expected = {
         tmp_path / "motorcycle.jpg": {"bikes": True}, hostile_name: {"cats": False},
         tmp_path / "temple.mp4": {"cats": True},
@@ -103,108 +89,109 @@ def test_cards_decisions_and_back_again(
     assert read_decisions(path) == expected
     line = json.loads(path.read_text().splitlines()[0])
     assert (line["score"], line["decided"][:2]) == (0.9, "20")
-    browser.refresh()
-    assert progress(browser) == "3 of 5 decided, 6 shown", "the browser keeps them"
-    browser.execute_script("localStorage.clear()")
-    opened(browser, tmp_path, review_page(verdicts, tmp_path, read_decisions(path)))
-    assert progress(browser) == "3 of 5 decided, 6 shown", "a new page has them"
-    opened(browser, tmp_path, review_page(verdicts, tmp_path))
-    assert progress(browser).startswith("0 of 5")
-    browser.find_element("id", "load").send_keys(str(path))
-    until = time.monotonic() + 5
-    while time.monotonic() < until and not progress(browser).startswith("3"):
-        time.sleep(0.05)
-    assert progress(browser) == "3 of 5 decided, 6 shown", "and they can be loaded"
-    assert browser.get_log("browser") == []
-    browser.execute_script("localStorage.clear()")
+    tab.reload()
+    expect_progress(tab, "3 of 5 decided, 6 shown")  # the browser keeps them
+    tab.evaluate("localStorage.clear()")
+    opened(tab, tmp_path, review_page(verdicts, tmp_path, read_decisions(path)))
+    expect_progress(tab, "3 of 5 decided, 6 shown")  # a new page has them
+    opened(tab, tmp_path, review_page(verdicts, tmp_path))
+    expect_progress(tab, "0 of 5 decided, 6 shown")
+    tab.get_by_label("Load decisions").set_input_files(path)
+    expect_progress(tab, "3 of 5 decided, 6 shown")  # and they can be loaded
 
 
-def test_filters_and_order(browser: Any, verdicts: list[Verdict], tmp_path: Path) -> None:
-    opened(browser, tmp_path, review_page(verdicts, tmp_path))
-    choose(browser, "category", "bikes")
-    assert names(browser) == ["motorcycle.jpg: bikes", "temple.mp4: bikes"]
-    choose(browser, "category", "all")
-    choose(browser, "verdict", "review")
-    assert names(browser) == ["cat.jpg: cats"]
-    choose(browser, "verdict", "all")
-    choose(browser, "order", "nearest to the threshold")
-    assert names(browser)[:2] == ["cat.jpg: cats", "temple.mp4: cats"]
-    browser.find_element("css selector", "article [data-decision=no]").click()
-    choose(browser, "decision", "no")
-    assert names(browser) == ["cat.jpg: cats"]
-    choose(browser, "decision", "all")
-    browser.find_element("id", "name").send_keys("MOTOR y")
-    assert names(browser) == []
-    assert browser.find_element("id", "nothing").is_displayed()
-    assert progress(browser) == "1 of 5 decided, 0 shown", "typed letters are no keys"
-    browser.execute_script("localStorage.clear()")
+def test_filters_and_order(tab: Page, verdicts: list[Verdict], tmp_path: Path, hostile_name: Path) -> None:
+    opened(tab, tmp_path, review_page(verdicts, tmp_path))
+    choose(tab, "Category", "bikes")
+    expect_cards(tab, "motorcycle.jpg: bikes", "temple.mp4: bikes")
+    choose(tab, "Category", "all")
+    choose(tab, "Verdict", "review")
+    expect_cards(tab, "cat.jpg: cats")
+    choose(tab, "Verdict", "all")
+    choose(tab, "Order", "nearest to the threshold")
+    near = ["cat.jpg: cats", "temple.mp4: cats", "temple.mp4: bikes", f"{hostile_name.name}: cats"]
+    expect_cards(tab, *near, "motorcycle.jpg: bikes", "gone.jpg: not readable")
+    choose(tab, "Order", "name")
+    bikes = ["motorcycle.jpg: bikes", "temple.mp4: bikes", "temple.mp4: cats"]
+    expect_cards(tab, f"{hostile_name.name}: cats", "cat.jpg: cats", "gone.jpg: not readable", *bikes)
+    card(tab, "cat.jpg: cats").get_by_role("button", name="No").click()
+    choose(tab, "Decision", "no")
+    expect_cards(tab, "cat.jpg: cats")
+    choose(tab, "Decision", "all")
+    tab.get_by_role("searchbox", name="Name").press_sequentially("MOTOR y")
+    expect_cards(tab)
+    expect(tab.get_by_text("Nothing matches these filters.")).to_be_visible()
+    expect_progress(tab, "1 of 5 decided, 0 shown")  # typed letters are no keys
 
 
-def test_pictures_times_and_links(browser: Any, verdicts: list[Verdict], tmp_path: Path) -> None:
-    opened(browser, tmp_path, review_page(verdicts, tmp_path))
-    choose(browser, "order", "name")
-    cards = dict(zip(names(browser), browser.find_elements("css selector", "article"), strict=True))
-    video = cards["temple.mp4: cats"]
-    assert video.find_element("css selector", ".time").text == "0:01-0:03"
-    assert video.find_element("css selector", "a").get_attribute("href") == f"{(tmp_path / 'temple.mp4').as_uri()}#t=1"
-    size = "const i = arguments[0].querySelector('img'); return [i.naturalWidth, i.naturalHeight, i.alt]"
-    width, height, alt = browser.execute_script(size, cards["cat.jpg: cats"])
+def test_pictures_times_and_links(tab: Page, verdicts: list[Verdict], tmp_path: Path) -> None:
+    opened(tab, tmp_path, review_page(verdicts, tmp_path))
+    video = card(tab, "temple.mp4: cats")
+    expect(video.locator(".time")).to_have_text("0:01-0:03")
+    expect(video.get_by_role("link")).to_have_js_property("href", f"{(tmp_path / 'temple.mp4').as_uri()}#t=1")
+    shot = card(tab, "cat.jpg: cats").get_by_role("img", name="cat.jpg", exact=True)
+    expect(shot).to_have_js_property("complete", True)
+    width, height = shot.evaluate("(image) => [image.naturalWidth, image.naturalHeight]")
     with Image.open(tmp_path / "cat.jpg") as cat:
         assert width / height == pytest.approx(cat.width / cat.height, rel=0.02)
-    assert (max(width, height), alt) == (320, "cat.jpg")
-    gone = cards["gone.jpg: not readable"]
-    assert "no such file" in gone.text
-    assert not gone.find_elements("css selector", "img, [data-decision]")
-    box = "const i = arguments[0].querySelector('img').getBoundingClientRect(), s = arguments[0].querySelector('.shot')"
-    assert browser.execute_script(f"{box}.getBoundingClientRect(); return i.height <= s.height", cards["cat.jpg: cats"])
+    assert max(width, height) == 320
+    gone = card(tab, "gone.jpg: not readable")
+    expect(gone).to_contain_text("no such file")
+    expect(gone.locator("img, button")).to_have_count(0)
+    assert shot.evaluate("(image) => image.offsetHeight <= image.closest('.shot').offsetHeight")
 
 
-def test_dark_light_small_and_labelled(browser: Any, verdicts: list[Verdict], tmp_path: Path) -> None:
-    opened(browser, tmp_path, review_page(verdicts, tmp_path))
-    colours = set()
-    for scheme in ("light", "dark"):
-        wanted = [{"name": "prefers-color-scheme", "value": scheme}]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
-        colours.add(browser.execute_script("return getComputedStyle(document.body).backgroundColor"))
-        for selector in (".quiet", ".flag", ".review", "#save", ".name a", "label"):
-            assert contrast(browser, selector) >= 4.5, (scheme, selector)
-    assert len(colours) == 2
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    unlabelled = """return [...document.querySelectorAll("input, select, button, article, [role=group], main, img")]
-        .filter((one) => !(one.labels?.length || one.getAttribute("aria-label") || one.textContent.trim() || one.alt))
-        .map((one) => one.outerHTML)"""
-    assert browser.execute_script(unlabelled) == []
-    small = {"width": 340, "height": 700, "deviceScaleFactor": 2, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", small)
-    try:
-        browser.refresh()
-        assert browser.execute_script("return document.scrollingElement.scrollWidth") <= 340
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_dark_and_light(tab: Page, verdicts: list[Verdict], tmp_path: Path, scheme: Literal["light", "dark"]) -> None:
+    tab.emulate_media(color_scheme=scheme)
+    opened(tab, tmp_path, review_page(verdicts, tmp_path))
+    light = luminance(tab.locator("body").evaluate("(body) => getComputedStyle(body).backgroundColor"))
+    assert light > 0.5 if scheme == "light" else light < 0.1
+    for selector in (".quiet", ".flag", ".review", "#save", ".name a", "label"):
+        assert contrast(tab.locator(selector).first) >= 4.5, selector
 
 
-def contrast(browser: Any, selector: str) -> float:
+@pytest.mark.parametrize("tab", [SMALL], indirect=True, ids=["small"])
+def test_small_and_labelled(tab: Page, verdicts: list[Verdict], tmp_path: Path) -> None:
+    opened(tab, tmp_path, review_page(verdicts, tmp_path))
+    assert tab.evaluate("document.scrollingElement.scrollWidth") <= 340
+    unlabelled = """(all) => all.filter((one) => !(one.labels?.length || one.getAttribute("aria-label")
+        || one.textContent.trim() || one.alt)).map((one) => one.outerHTML)"""
+    found = tab.locator("input, select, button, article, [role=group], main, img")
+    assert found.count() > 20
+    assert found.evaluate_all(unlabelled) == []
+
+
+def luminance(colour: str) -> float:
+    """Of WCAG 2."""
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4
+              for v in (int(x) / 255 for x in re.findall(r"\d+", colour)[:3])]  # fmt: skip
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(element: Locator) -> float:
     """The ratio of WCAG 2 between an element's colour and the first opaque background behind it."""
-    code = """let one = document.querySelector(arguments[0]); const ink = getComputedStyle(one).color;
+    colours = element.evaluate("""(one) => {
+        const ink = getComputedStyle(one).color;
         while (/, 0\\)$/.test(getComputedStyle(one).backgroundColor)) one = one.parentElement;
-        return [ink, getComputedStyle(one).backgroundColor]"""
-    levels = []
-    for colour in browser.execute_script(code, selector):
-        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4
-                  for v in (int(x) / 255 for x in re.findall(r"\d+", colour)[:3])]  # fmt: skip
-        levels.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
-    return (max(levels) + 0.05) / (min(levels) + 0.05)
+        return [ink, getComputedStyle(one).backgroundColor];
+    }""")
+    dark, light = sorted(map(luminance, colours))
+    return (light + 0.05) / (dark + 0.05)
 
 
-def test_a_hostile_name_is_text(browser: Any, verdicts: list[Verdict], tmp_path: Path, hostile_name: Path) -> None:
-    opened(browser, tmp_path, review_page(verdicts, tmp_path))
-    assert browser.title == "Moderation review"
-    assert hostile_name.name in [link.text for link in browser.find_elements("css selector", ".name a")]
-    code = "document.body.append(Object.assign(document.createElement('script'), {textContent: 'document.title = 1'}))"
-    browser.execute_script(code)
-    assert browser.title == "Moderation review", "the policy lets no other script run"
-    loaded = browser.execute_script("return performance.getEntriesByType('resource').map((one) => one.name)")
-    assert all(name.startswith("data:") for name in loaded), loaded
+def test_a_hostile_name_is_text(
+    tab: Page, wrong: list[str], verdicts: list[Verdict], tmp_path: Path, hostile_name: Path
+) -> None:
+    opened(tab, tmp_path, review_page(verdicts, tmp_path))
+    expect(tab.get_by_role("link", name=hostile_name.name, exact=True)).to_be_visible()
+    with tab.expect_console_message(lambda message: "Content Security Policy" in message.text):
+        tab.evaluate(
+            "document.body.append(Object.assign(document.createElement('script'), {text: 'document.title = 1'}))"
+        )
+    assert tab.title() == "Moderation review", "the policy lets no other script run"
+    assert len(wrong) == 1
+    wrong.clear()
 
 
 def test_the_page_names_no_address(verdicts: list[Verdict], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from playwright.sync_api import Locator, Page, expect
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -24,6 +25,7 @@ from midsight.tasks.explore import explore_page
 from midsight.tasks.features import DenseEncoder
 from midsight.tasks.look import InputSize, Look, look_at
 from midsight.tasks.similarity import cosine
+from tests.browser import SMALL
 
 LAYERS = [0, 2]
 SIZE = InputSize(long_side=96)
@@ -56,208 +58,185 @@ def tokens(encoder: DenseEncoder, looks: list[Look]) -> list[list[Tensor]]:
     return [[one[layer][0].flatten(1).T for one in maps] for layer in range(len(LAYERS))]
 
 
-def opened(browser: Any, page: Path) -> None:
-    browser.get_log("browser")
-    browser.get(page.as_uri())
-    assert browser.get_log("browser") == []
+def opened(tab: Page, page: Path, text: str) -> None:
+    page.write_text(text, encoding="utf-8")
+    tab.goto(page.as_uri())
 
 
-def levels(browser: Any, picture: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def view(tab: Page, picture: int) -> Locator:
+    return tab.get_by_role("application").nth(picture)
+
+
+def canvas(tab: Page, picture: int) -> Locator:
+    return view(tab, picture).locator("canvas")
+
+
+def told(tab: Page) -> Locator:
+    return tab.get_by_role("status")
+
+
+def show(tab: Page, what: str) -> None:
+    tab.get_by_role("radio", name=what).check()
+
+
+def levels(tab: Page, picture: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     """What the heat map of a picture shows, as numbers of colours, in raster order; -1 where it is no such colour."""
-    code = """
-        const canvas = document.querySelectorAll(".view canvas")[arguments[0]];
-        if (getComputedStyle(canvas).display === "none") return null;
+    expect(canvas(tab, picture)).to_be_visible()
+    found = canvas(tab, picture).evaluate("""(canvas) => {
         const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", {willReadFrequently: true});
         copy.drawImage(canvas, 0, 0);
-        return Array.from(copy.getImageData(0, 0, canvas.width, canvas.height).data);"""
-    found = browser.execute_script(code, picture)
-    assert found is not None, "nothing is drawn"
+        return Array.from(copy.getImageData(0, 0, canvas.width, canvas.height).data);
+    }""")
     rgb = np.array(found).reshape(-1, 4)[:, :3]
     exact = (rgb[:, None] == heat.heat_colours()[None]).all(axis=2)
     return np.where(exact.any(axis=1), exact.argmax(axis=1), -1)
 
 
-def is_drawn(browser: Any, picture: int) -> bool:
-    return browser.find_elements("css selector", ".view canvas")[picture].is_displayed()
+def box(element: Locator) -> Any:
+    found = element.bounding_box()
+    assert found is not None, "it is not to be seen"
+    return found
 
 
-def click(browser: Any, picture: int, token: int, look: Look) -> None:
-    """A real click on the middle of a token."""
-    from selenium.webdriver import ActionChains
+def middle(tab: Page, picture: int, token: int, look: Look) -> Any:
+    """Where in a picture a token is, in pixels of the screen."""
+    (rows, columns), size = look.grid, box(view(tab, picture))
+    x, y = (token % columns + 0.5) / columns, (token // columns + 0.5) / rows
+    return {"x": x * size["width"], "y": y * size["height"]}
 
-    view = browser.find_elements("css selector", ".view")[picture]
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", view)
+
+def click(tab: Page, picture: int, token: int, look: Look) -> None:
+    view(tab, picture).click(position=middle(tab, picture, token, look))
+
+
+def expect_mark(tab: Page, picture: int, token: int, look: Look, kind: str = "mark") -> None:
+    """The mark of a picture says that it is on this token, and its frame lies there."""
+    mark = view(tab, picture).locator(".mark")
+    expect(mark).to_have_attribute("data-token", str(token))
+    expect(mark).to_have_class(kind)
+    frame, around = box(mark), box(view(tab, picture))
     rows, columns = look.grid
-    x = ((token % columns + 0.5) / columns - 0.5) * view.size["width"]
-    y = ((token // columns + 0.5) / rows - 0.5) * view.size["height"]
-    ActionChains(browser, duration=0).move_to_element_with_offset(view, round(x), round(y)).click().perform()
-
-
-def mark(browser: Any, picture: int) -> tuple[int, str]:
-    """The marked token of a picture, and the kind of mark; its frame must lie on that token."""
-    element = browser.find_elements("css selector", ".mark")[picture]
-    return int(element.get_attribute("data-token")), element.get_attribute("class")
-
-
-def frame(browser: Any, picture: int, look: Look) -> int:
-    """The token under the middle of the mark, by where it is on the screen."""
-    box, view = (
-        browser.execute_script(
-            f"const b = document.querySelectorAll('{kind}')[arguments[0]].getBoundingClientRect();"
-            "return [b.left + b.width / 2, b.top + b.height / 2, b.left, b.top, b.width, b.height]",
-            picture,
-        )
-        for kind in (".mark", ".view")
-    )
-    rows, columns = look.grid
-    column = int((box[0] - view[2]) / view[4] * columns)
-    return int((box[1] - view[3]) / view[5] * rows) * columns + column
+    column = int((frame["x"] + frame["width"] / 2 - around["x"]) / around["width"] * columns)
+    row = int((frame["y"] + frame["height"] / 2 - around["y"]) / around["height"] * rows)
+    assert row * columns + column == token
 
 
 def test_the_page_shows_what_python_computes(
-    browser: Any, photos: list[Path], looks: list[Look], encoder: DenseEncoder, dense_folder: Path, tmp_path: Path
+    tab: Page, photos: list[Path], looks: list[Look], encoder: DenseEncoder, dense_folder: Path, tmp_path: Path
 ) -> None:
-    from selenium.webdriver.support.ui import Select
-
     page = tmp_path / "page.html"
-    done = CliRunner().invoke(
-        app,
-        [
-            "explore",
-            *map(str, photos),
-            "-o",
-            str(page),
-            "-m",
-            str(dense_folder),
-            "--layers",
-            "0,2",
-            "--long-side",
-            "96",
-        ],
-    )
+    options = ("-o", str(page), "-m", str(dense_folder), "--layers", "0,2", "--long-side", "96")
+    done = CliRunner().invoke(app, ["explore", *map(str, photos), *options])
     assert done.exit_code == 0, done.output
-    opened(browser, page)
-    choice = Select(browser.find_element("id", "layer"))
-    assert [option.text for option in choice.options] == ["layer 1 of 3", "layer 3 of 3"]
+    tab.goto(page.as_uri())
+    choice = tab.get_by_label("Layer")
+    expect(choice.get_by_role("option")).to_have_text(["layer 1 of 3", "layer 3 of 3"])
     shown = []
     for layer, (left, right) in enumerate(tokens(encoder, looks)):
-        choice.select_by_index(layer)
+        choice.select_option(index=layer)
         table = cosine(torch.cat([left, right]), torch.cat([left, right]))
         count, across = len(left), table[: len(left), len(left) :]
         mutual = [n for n in range(count) if across[:, across[n].argmax()].argmax() == n]
         others = sorted(set(range(count)) - set(mutual))
         for token in (mutual[len(mutual) // 2], others[len(others) // 2]):
-            click(browser, 0, token, looks[0])
-            shown_heat = np.concatenate([levels(browser, 0), levels(browser, 1)])
+            click(tab, 0, token, looks[0])
+            match = int(across[token].argmax())
+            expect_mark(tab, 0, token, looks[0])
+            expect_mark(tab, 1, match, looks[1], "mark match mutual" if token in mutual else "mark match")
+            rows, columns = divmod(match, looks[1].grid[1])
+            expect(told(tab)).to_contain_text(f"column {columns + 1}, row {rows + 1} of other.png")
+            best = "each is the other's best" if token in mutual else "its own best match lies elsewhere"
+            expect(told(tab)).to_contain_text(best)
+            shown_heat = np.concatenate([levels(tab, 0), levels(tab, 1)])
             assert shown_heat.argmax() == token
             assert (shown_heat == 255).sum() == 1
             low = float(table[token].min())
             expected = (table[token].numpy() - low) / (1 - low)
             assert np.abs(shown_heat / 255 - expected).max() <= 0.025 / (1 - low)
-            assert mark(browser, 0) == (token, "mark")
-            match = int(across[token].argmax())
-            assert mark(browser, 1) == (match, "mark match mutual" if token in mutual else "mark match")
-            assert (frame(browser, 0, looks[0]), frame(browser, 1, looks[1])) == (token, match)
-            told = browser.find_element("id", "told").text
-            rows, columns = divmod(match, looks[1].grid[1])
-            assert f"column {columns + 1}, row {rows + 1} of other.png" in told
-            assert ("each is the other's best" in told) is (token in mutual)
             shown.append((token, shown_heat))
-    click(browser, 0, shown[0][0], looks[0])
-    assert (np.concatenate([levels(browser, 0), levels(browser, 1)]) != shown[0][1]).any(), "another layer, another map"
-    click(browser, 1, 7, looks[1])
-    assert (mark(browser, 0)[0], mark(browser, 1)) == (int(table[count + 7, :count].argmax()), (7, "mark"))
-    assert browser.get_log("browser") == []
-    loaded = browser.execute_script("return performance.getEntriesByType('resource').map((one) => one.name)")
-    assert all(name.startswith("data:") for name in loaded), loaded
+    click(tab, 0, shown[0][0], looks[0])
+    expect_mark(tab, 0, shown[0][0], looks[0])
+    assert (np.concatenate([levels(tab, 0), levels(tab, 1)]) != shown[0][1]).any(), "another layer, another map"
+    click(tab, 1, 7, looks[1])
+    expect_mark(tab, 1, 7, looks[1])
+    best = int(table[count + 7, :count].argmax())
+    expect_mark(tab, 0, best, looks[0], "mark match mutual" if int(across[best].argmax()) == 7 else "mark match")
 
 
-def test_attention_components_and_picture(
-    browser: Any, looks: list[Look], encoder: DenseEncoder, tmp_path: Path
-) -> None:
-    page = tmp_path / "page.html"
-    page.write_text(explore_page(encoder, looks), encoding="utf-8")
-    opened(browser, page)
-    click(browser, 0, 40, looks[0])
-    browser.find_element("css selector", "input[value=attention]").click()
+def test_attention_components_and_picture(tab: Page, looks: list[Look], encoder: DenseEncoder, tmp_path: Path) -> None:
+    opened(tab, tmp_path / "page.html", explore_page(encoder, looks))
+    click(tab, 0, 40, looks[0])
+    show(tab, "Attention")
     weights = all_attention(encoder.tower, looks[0].images, [2])[0][0, 40]
-    np.testing.assert_allclose(levels(browser, 0) / 255, weights / weights.max(), atol=0.01)
-    assert not is_drawn(browser, 1), "attention stays within its picture"
-    assert f"{float(weights.max()):.1%}" == browser.find_element("id", "high").text.replace(" ", "")
-    browser.find_element("css selector", "input[value=pca]").click()
-    assert is_drawn(browser, 0)
-    assert is_drawn(browser, 1)
-    assert (levels(browser, 0) == -1).mean() > 0.9
-    browser.find_element("css selector", "input[value=none]").click()
-    assert not is_drawn(browser, 0)
-    browser.find_element("css selector", "input[value=likeness]").click()
-    browser.execute_script("const o = arguments[0]; o.value = 20; o.dispatchEvent(new Event('input'))",
-                           browser.find_element("id", "opacity"))  # fmt: skip
-    assert browser.execute_script("return document.querySelector('.view canvas').style.opacity") == "0.2"
-    assert browser.get_log("browser") == []
+    expect(tab.locator("#high")).to_have_text(f"{100 * float(weights.max()):.1f} %")
+    np.testing.assert_allclose(levels(tab, 0) / 255, weights / weights.max(), atol=0.01)
+    expect(canvas(tab, 1)).to_be_hidden()  # attention stays within its picture
+    show(tab, "Components")
+    expect(canvas(tab, 1)).to_be_visible()
+    assert (levels(tab, 0) == -1).mean() > 0.9
+    show(tab, "Picture")
+    expect(canvas(tab, 0)).to_be_hidden()
+    show(tab, "Likeness")
+    tab.get_by_label("Opacity").fill("20")
+    for picture in range(2):
+        expect(canvas(tab, picture)).to_have_css("opacity", "0.2")
 
 
-def test_keys_hover_and_letting_go(browser: Any, looks: list[Look], encoder: DenseEncoder, tmp_path: Path) -> None:
-    from selenium.webdriver import ActionChains, Keys
-
-    page = tmp_path / "page.html"
-    page.write_text(explore_page(encoder, looks), encoding="utf-8")
-    opened(browser, page)
+def test_keys_hover_and_letting_go(tab: Page, looks: list[Look], encoder: DenseEncoder, tmp_path: Path) -> None:
+    opened(tab, tmp_path / "page.html", explore_page(encoder, looks))
     rows, columns = looks[0].grid
     start = rows // 2 * columns + columns // 2
-    assert mark(browser, 0)[0] == start
-    focus = browser.execute_script("return document.activeElement.tagName")
+    expect_mark(tab, 0, start, looks[0])
     for _ in range(4):  # layer, radio buttons, opacity, first picture
-        ActionChains(browser).send_keys(Keys.TAB).perform()
-    assert browser.execute_script("return document.activeElement === document.querySelectorAll('.view')[0]"), focus
-    ActionChains(browser).send_keys(Keys.ARROW_RIGHT, Keys.ARROW_DOWN, Keys.ARROW_DOWN).perform()
-    assert mark(browser, 0)[0] == start + 1 + 2 * columns
-    ActionChains(browser).send_keys(*[Keys.ARROW_LEFT] * 30).perform()
-    assert mark(browser, 0)[0] == (rows // 2 + 2) * columns, "the border holds"
-    view = browser.find_elements("css selector", ".view")[0]
-    ActionChains(browser, duration=0).move_to_element(view).perform()
-    assert mark(browser, 0)[0] == (rows // 2 + 2) * columns, "a kept token stays while the pointer moves"
-    ActionChains(browser).send_keys(Keys.ESCAPE).perform()
-    ActionChains(browser, duration=0).move_to_element_with_offset(view, 3 - view.size["width"] // 2, 0).perform()
-    assert mark(browser, 0)[0] % columns == 0
-    assert "kept" not in browser.find_element("id", "told").text
-    click(browser, 0, 5, looks[0])
-    assert "kept" in browser.find_element("id", "told").text
-    click(browser, 0, 5, looks[0])
-    assert "kept" not in browser.find_element("id", "told").text
+        tab.keyboard.press("Tab")
+    first = view(tab, 0)
+    expect(first).to_be_focused()
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown"):
+        tab.keyboard.press(key)
+    expect_mark(tab, 0, start + 1 + 2 * columns, looks[0])
+    for _ in range(30):
+        tab.keyboard.press("ArrowLeft")
+    border = (rows // 2 + 2) * columns
+    expect_mark(tab, 0, border, looks[0])
+    first.hover()
+    expect_mark(tab, 0, border, looks[0])  # a kept token stays while the pointer moves
+    tab.keyboard.press("Escape")
+    expect(told(tab)).not_to_contain_text("kept")
+    first.hover(position=middle(tab, 0, 2 * columns, looks[0]))
+    expect_mark(tab, 0, 2 * columns, looks[0])
+    expect(told(tab)).not_to_contain_text("kept")
+    click(tab, 0, 5, looks[0])
+    expect(told(tab)).to_contain_text("kept")
+    click(tab, 0, 5, looks[0])
+    expect(told(tab)).not_to_contain_text("kept")
 
 
 def test_a_hostile_name_is_text(
-    browser: Any, hostile_name: Path, looks: list[Look], encoder: DenseEncoder, tmp_path: Path
+    tab: Page, wrong: list[str], hostile_name: Path, looks: list[Look], encoder: DenseEncoder, tmp_path: Path
 ) -> None:
-    page = tmp_path / "page.html"
-    page.write_text(explore_page(encoder, looks), encoding="utf-8")
-    opened(browser, page)
-    assert browser.find_element("css selector", "figcaption").text.startswith(f"{hostile_name.name}, 120x80 pixels")
-    assert browser.title == f"{hostile_name.name} and other.png: look inside"
-    assert len(browser.find_elements("css selector", "img")) == 2
-    code = "document.body.append(Object.assign(document.createElement('script'), {textContent: 'document.title = 1'}))"
-    browser.execute_script(code)
-    assert browser.title.endswith("look inside"), "the policy lets no other script run"
-    assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+    opened(tab, tmp_path / "page.html", explore_page(encoder, looks))
+    expect(tab.get_by_role("figure").first).to_contain_text(f"{hostile_name.name}, 120x80 pixels")
+    title = f"{hostile_name.name} and other.png: look inside"
+    expect(tab).to_have_title(title)
+    expect(tab.locator("img")).to_have_count(2)
+    with tab.expect_console_message(lambda message: "Content Security Policy" in message.text):
+        tab.evaluate(
+            "document.body.append(Object.assign(document.createElement('script'), {text: 'document.title = 1'}))"
+        )
+    assert tab.title() == title, "the policy lets no other script run"
+    assert len(wrong) == 1
+    wrong.clear()
 
 
-def test_a_small_screen_and_one_picture(browser: Any, looks: list[Look], encoder: DenseEncoder, tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    page.write_text(explore_page(encoder, looks[1:], with_attention=False), encoding="utf-8")
-    small = {"width": 340, "height": 700, "deviceScaleFactor": 2, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", small)
-    try:
-        opened(browser, page)
-        wide = browser.execute_script("return [document.scrollingElement.scrollWidth, window.innerWidth]")
-        assert wide[0] <= wide[1] == 340
-        click(browser, 0, 13, looks[1])
-        assert levels(browser, 0).argmax() == 13
-        assert browser.find_element("id", "told").text.endswith("of other.png, kept.")
-        assert not browser.find_element("css selector", "input[value=attention]").is_enabled()
-        assert browser.get_log("browser") == []
-    finally:
-        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+@pytest.mark.parametrize("tab", [SMALL], indirect=True, ids=["small"])
+def test_a_small_screen_and_one_picture(tab: Page, looks: list[Look], encoder: DenseEncoder, tmp_path: Path) -> None:
+    opened(tab, tmp_path / "page.html", explore_page(encoder, looks[1:], with_attention=False))
+    wide, inner = tab.evaluate("[document.scrollingElement.scrollWidth, innerWidth]")
+    assert wide <= inner == 340
+    click(tab, 0, 13, looks[1])
+    expect(told(tab)).to_have_text(re.compile(r"of other\.png, kept\.$"))
+    assert levels(tab, 0).argmax() == 13
+    expect(tab.get_by_role("radio", name="Attention")).to_be_disabled()
 
 
 def test_the_file_holds_all_and_names_no_address(looks: list[Look], encoder: DenseEncoder) -> None:
