@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import zlib
-from base64 import b64decode
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -123,23 +122,18 @@ def _key(name: str, render: Render) -> str:
 @contextmanager
 def browser(work: Path) -> Iterator[Any]:
     """Chromium without a window or a network, which sees the fonts below `work` beside the system's."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
+    from playwright.sync_api import sync_playwright
 
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        raise RuntimeError("chromium or chromedriver is missing, which render the pages: `make chromium`")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for option in OPTIONS:
-        options.add_argument(option)
-    started = webdriver.Chrome(
-        options=options, service=Service(driver, env=os.environ | {"FONTCONFIG_FILE": str(fonts(work))})
-    )
-    try:
-        yield started
-    finally:
-        started.quit()
+    chromium = shutil.which("chromium")
+    if not chromium:
+        raise RuntimeError("chromium is missing, which renders the pages: `make chromium`")
+    seen = os.environ | {"FONTCONFIG_FILE": str(fonts(work))}
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=list(OPTIONS), env=seen)
+        try:
+            yield started
+        finally:
+            started.close()
 
 
 def fonts(work: Path) -> Path:
@@ -162,13 +156,11 @@ def fonts(work: Path) -> Path:
 
 def screenshot(driver: Any, page: Path, render: Render) -> Image.Image:
     """The whole page, however tall, as an RGB picture."""
-    size = {"width": render.width, "height": 200, "deviceScaleFactor": render.scale, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    driver.get(page.resolve().as_uri())
-    size["height"] = driver.execute_script("return document.documentElement.scrollHeight")
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    data = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
-    return Image.open(BytesIO(b64decode(data))).convert("RGB")
+    size = {"width": render.width, "height": 200}
+    with driver.new_page(viewport=size, device_scale_factor=render.scale) as tab:
+        tab.goto(page.resolve().as_uri())
+        data = tab.screenshot(full_page=True)
+    return Image.open(BytesIO(data)).convert("RGB")
 
 
 def damaged(image: Image.Image, damage: str, name: str) -> Image.Image:
