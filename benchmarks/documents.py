@@ -3,6 +3,7 @@
 `python -m benchmarks.documents answers FOLDER`: a build of `midsight data build documents`, its test_unseen part.
 `python -m benchmarks.documents pages WORK`: two manuals out of Debian packages, downloaded below WORK.
 `python -m benchmarks.documents manuals WORK`: answers about pages of these manuals.
+`python -m benchmarks.documents strangers WORK`: pages by somebody who did not know the generator, rendered below WORK.
 `python -m benchmarks.documents photographs WORK`: pictures without text; WORK as of `midsight.train.embedded`.
 
 Each prints a table; `--write` puts it into `docs/ask.md`.
@@ -80,26 +81,31 @@ def _similarity(a: str, b: str) -> float:
 
 def measure_answers(folder: Path, part: str, most: int) -> str:
     """The table of the ways to answer."""
+    examples = read_examples(folder, part, most)
+    rows = [
+        "| Way | ANLS | holds the answer | by kind of question (ANLS) | framed where it stands | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, way in ways_to_answer().items():
+        rows.append(_row(name, way, examples))
+        print(rows[-1], flush=True)
+    layouts = ", ".join(sorted({example.layout for example in examples}))
+    return "\n".join([*rows, "", f"{len(examples)} questions; layouts: {layouts}."])
+
+
+def ways_to_answer() -> dict[str, Callable[[Example], Any]]:
+    """What is compared: name -> how it answers, with a string or an answer of `midsight ask`."""
     from midsight.library.documents.ask import AskConfig, DocumentAsker
     from midsight.library.documents.default import open_default
     from midsight.library.documents.pages import Reader
     from midsight.plm.packaged import open_smollm2
 
-    examples, blind, pair = read_examples(folder, part, most), open_smollm2(), open_default()[0]
+    blind, reader = open_smollm2(), Reader()
     ways: dict[str, Callable[[Example], Any]] = {"plain dump of rapidocr, SmolLM2 answers": _dump(blind)}
-    reader = Reader()
-    for name, model in (("SmolLM2 alone, spans of the page", blind), ("midsight ask", pair)):
+    for name, model in (("SmolLM2 alone, spans of the page", blind), ("midsight ask", open_default()[0])):
         asker = DocumentAsker(model, reader, AskConfig(max_new_tokens=40))
         ways[name] = lambda example, asker=asker: asker.ask([example.picture], example.question)
-    rows = [
-        "| Way | ANLS | holds the answer | by kind of question (ANLS) | framed where it stands | seconds |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, way in ways.items():
-        rows.append(_row(name, way, examples))
-        print(rows[-1], flush=True)
-    layouts = ", ".join(sorted({example.layout for example in examples}))
-    return "\n".join([*rows, "", f"{len(examples)} questions; layouts: {layouts}."])
+    return ways
 
 
 def _row(name: str, way: Callable[[Example], Any], examples: Sequence[Example]) -> str:
@@ -233,12 +239,14 @@ def write(name: str, table: str) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("answers", "manuals", "pages", "photographs"))
+    parser.add_argument("what", choices=("answers", "manuals", "pages", "photographs", "strangers"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--part", default="test_unseen")
+    parser.add_argument("--part", help="answers: of the build; strangers: choose or kept, else both")
     parser.add_argument("--questions", type=int, default=60, help="or pictures, for language models")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
+    if given.what == "strangers" and given.part and given.write:
+        parser.error("--write puts both parts into the page: leave --part out")
     if given.what == "pages":
         table = measure_pages(given.folder)
     elif given.what == "photographs":
@@ -247,8 +255,12 @@ def main() -> None:
         table = measure(given.folder, given.questions)
     elif given.what == "manuals":
         table = measure_manuals(given.folder)
+    elif given.what == "strangers":
+        from benchmarks import strangers
+
+        table = strangers.measure(given.folder, [given.part] if given.part else strangers.PARTS)
     else:
-        table = measure_answers(given.folder, given.part, given.questions)
+        table = measure_answers(given.folder, given.part or "test_unseen", given.questions)
     print(table)
     if given.write:
         write(f"documents_{given.what}", table)

@@ -43,6 +43,7 @@ HELPERS = {
     "serve_faults",
     "serve_peer",
     "serving",
+    "strangers",
     "twins",
 }
 
