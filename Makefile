@@ -56,7 +56,7 @@ default-spatial-model: .venv/.dev egl  ## align the embedded PE-Spatial again fr
 	$(BIN)/python -m midsight.train.embedded_spatial.photographs --out midsight/assets/embedded_spatial/heads
 
 PAIR := runs/lang
-default-lang-model: .venv/.dev egl  ## train the embedded reader of `midsight ask` again (minutes on a GPU, a day on a CPU)
+default-lang-model: .venv/.dev egl chromium  ## train the embedded reader of `midsight ask` again (minutes on a GPU, a day on a CPU)
 	$(BIN)/midsight data build documents --out $(PAIR)/documents --count 24000 --seed 7
 	$(BIN)/midsight data scenes --out $(PAIR)/scenes --count 3000 --work runs/embedded/data
 	$(BIN)/midsight data scenes --out $(PAIR)/clips --count 240 --clips --work runs/embedded/data
@@ -67,6 +67,7 @@ default-lang-model: .venv/.dev egl  ## train the embedded reader of `midsight as
 	$(BIN)/python -m midsight.library.documents.pair pack $(PAIR)/run --reads-only --out midsight/assets/embedded_lang
 	$(BIN)/python -m benchmarks.documents answers $(PAIR)/documents --write
 	$(BIN)/python -m benchmarks.documents manuals $(PAIR)/manuals --write
+	$(BIN)/python -m benchmarks.documents strangers $(PAIR)/strangers --write
 	$(BIN)/python -m midsight.library.documents.pair card midsight/assets/embedded_lang --tables docs/ask.md \
 	    --log $(PAIR)/run/log.jsonl
 

@@ -50,6 +50,14 @@ def compared_on(pages: Sequence[Page], question: str) -> Extract | None:
     return None
 
 
+def _denial(pages: Sequence[Page], matcher: Matcher) -> Extract | None:
+    """No, where a page says what is asked with a word that denies it: a small model reads over that."""
+    for page in pages:
+        if (span := matcher.denied(spans(page.lines))) is not None:
+            return Extract("No", page, tuple(span.boxes))
+    return None
+
+
 class Extractor:
     """Picks the span of some pages that answers a question.
 
@@ -93,7 +101,9 @@ class Extractor:
             written: its answer.
         """
         matcher = Matcher(question, [line for page in pages for line in page.lines])
-        if matcher.look == "yes_no" or not spelt(written):
+        if matcher.look == "yes_no":
+            return _denial(pages, matcher)
+        if not spelt(written):
             return None
         every = self._scored(pages, matcher)
         own = next((entry for entry in every if spelt(entry[1].text) == spelt(written)), None)

@@ -80,6 +80,7 @@ _PHRASES = (
     (r"^where\b.*\b(lives?|stay|staying)\b", "address hotel"),
     (r"\bhow many days\b|\bhow long\b", "duration days"),
 )
+_MOSTLY = 0.5  # of the words of a question: so much of it a sentence must say that denies it
 _LABELS = frozenset(("by", "from", "to"))
 _ALIASES: dict[str, set[str]] = {}
 for _group in _ALIKE:
@@ -94,7 +95,10 @@ _DATE = re.compile(
     rf"|\b({_MONTHS})[a-z]*\.?,?\s+\d{{1,2}}(,?\s+\d{{4}})?|\d{{1,2}}\.?\s+({_MONTHS})[a-z]*\.?(,?\s+\d{{4}})?",
     re.I,
 )
-_YEAR = re.compile(r"\b\d{4}\b")
+_YEAR = re.compile(r"\b(?:1[5-9]|20)\d\d\b")
+_DENIES = re.compile(
+    r"\b(?:no|not|none|never|without|neither|nor|cannot|excluded|excluding|forbidden|except)\b|n't\b", re.I
+)
 _MONEY = re.compile(
     r"([$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}\N{INDIAN RUPEE SIGN}]|\b(usd|eur|gbp|chf|kr|zl|dollars?|euros?)\b)",
     re.I,
@@ -113,7 +117,7 @@ _DOWNWARDS = re.compile(r"\b(below|under|underneath|beneath|after|follows|follow
 _COUNT = re.compile(r"^\d[\d.,]*( ?[a-z]{1,6}\.?)?$", re.I)
 _PHONE = re.compile(r"^[+(]?\d[\d\s()./-]{5,}\d$")
 _LOOKS: tuple[tuple[str, Look], ...] = (
-    (r"^(is|are|was|were|does|do|did|has|have|can|could|will|should)\b", "yes_no"),
+    (r"^(is|are|am|was|were|does|do|did|has|have|had|can|could|may|must|will|would|should)\b", "yes_no"),
     (r"^(why|where|how)\b(?! (much|many|old)\b)", "any"),
     (r"\b(e-?mail)\b", "email"),
     (r"\b(tele)?phone\b", "phone"),
@@ -144,6 +148,12 @@ def _digits(text: str) -> int:
     return sum(c.isdigit() for c in text)
 
 
+def _is_date(text: str) -> float:
+    """A whole date more than one without its year, and that more than a year alone."""
+    year = _YEAR.search(text)
+    return max(_share(_DATE.search(text), text) * (1.0 if year else 0.9), 0.6 * _share(year, text))
+
+
 def _letters(text: str) -> int:
     return sum(c.isalpha() for c in text)
 
@@ -169,7 +179,7 @@ def _is_firm(text: str) -> float:
 
 
 _CHECKS: dict[Look, Callable[[str], float]] = {
-    "date": lambda text: _share(_DATE.search(text), text) * (1.0 if _YEAR.search(text) else 0.9),
+    "date": lambda text: _is_date(text),
     "money": _is_money,
     "number": lambda text: bool(_COUNT.match(text)),
     "percent": lambda text: "%" in text and _digits(text) > 0 and len(text) < 12,
@@ -226,6 +236,16 @@ class Matcher:
         named = self._names and any(key.strip(" .:").lower() == self._quoted for key in (*span.beside, *span.above))
         covered += 0.5 * self.total * bool(named)
         return (covered - 0.9 * repeated) / self.total + self._shape(span) + (0.1 if span.whole else 0.0)
+
+    def denied(self, found: Sequence[Span]) -> Span | None:
+        """Of a question for yes or no: the line or sentence that says most of what is asked, where it says not so."""
+        best: tuple[float, int, Span | None] = (_MOSTLY * self.total, 0, None)
+        for span in found:
+            said = set(_terms(span.around))
+            share = sum(self.weight[t] * (t in said or bool(_ALIASES.get(t, set()) & said)) for t in self.asked)
+            best = max(best, (share, -len(span.around), span), key=lambda entry: entry[:2])
+        nearest = best[2]
+        return nearest if nearest is not None and _DENIES.search(nearest.around) else None
 
     def _shape(self, span: Span) -> float:
         """What the look of the answer that is wanted says about a span."""

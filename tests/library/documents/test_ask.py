@@ -74,6 +74,18 @@ def test_a_written_answer_is_held_against_the_page(
     assert bool(reply.boxes) == (answer != "within a month")
 
 
+def test_no_is_said_where_the_page_denies_it(blind: PLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = str(tmp_path / "pass.png")
+    picture_of([(40, 40, "One cabin bag of 8 kg"), (40, 90, "No checked baggage included")]).save(page)
+    with Reader() as reader:
+        asker = DocumentAsker(blind, reader, AskConfig(style="checked"))
+        monkeypatch.setattr(asker.answerer, "stream", lambda *_: iter(["Yes"]))
+        reply = asker.ask([page], "Is checked baggage included?")
+        assert reply.answer == "No"
+        assert 80 < reply.boxes[0].box[1] < 120
+        assert asker.ask([page], "Is a cabin bag included?").answer == "Yes"
+
+
 def test_what_the_model_is_likely_to_write_counts(
     blind: PLM, reader: Reader, invoice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,22 @@ def top(rows: list[str], question: str) -> str:
     return max(spans(lines), key=matcher.score).text
 
 
+@pytest.mark.parametrize(
+    ("rows", "question", "denied"),
+    [
+        (["1 cabin bag. No checked baggage is included."], "Is a checked bag included?", True),
+        (["One checked bag is included. No pets."], "Is a checked bag included?", False),
+        (["5. PETS. One cat is allowed. No dogs."], "Are dogs allowed?", True),
+        (["The pool does not open before June.", "The bar opens in May."], "Does the bar open in May?", False),
+        (["Nothing of that kind stands here, and no more."], "Is there a lift?", False),
+    ],
+)
+def test_what_a_page_denies(rows: list[str], question: str, denied: bool) -> None:
+    lines = lines_of(rows)
+    found = Matcher(question, lines).denied(spans(lines))
+    assert (found is not None) is denied
+
+
 def named(found: list[Span], text: str) -> Span:
     return next(span for span in found if span.text == text)
 
@@ -89,6 +105,7 @@ def test_sentences_go_over_lines() -> None:
         (MENU, "What do the peppers cost?", "12.50"),
         (TICKET, "Where is she flying to?", "Lisbon"),
         (TICKET, "What time does the plane land?", "10:25"),
+        (["Since when", "2020-today  Agulhas Trust", "Cape Town   Aquarium"], "Since when at the Trust?", "2020-today"),
         (["Invoice 12", "Please pay by March 25, 2024 at the latest."], "When is it due?", "March 25, 2024"),
         (["Women, all ages - Sunday 16 June - water 17.8 C, air 21 C"], "How warm was the water?", "17.8"),
         (["Dear Ms Hill,", "the meeting starts at 14:30 in room B."], "At what time does the meeting start?", "14:30"),

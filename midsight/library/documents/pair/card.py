@@ -31,6 +31,7 @@ def write_card(folder: Path, log: Path | None, page: Path, rank: int) -> None:
         batch=trained["recipe"]["data"]["batch_size"],
         answers=measured(page, "documents_answers"),
         manuals=measured(page, "documents_manuals"),
+        strangers=measured(page, "documents_strangers"),
         revision=trained["revision"],
         recipe="\n".join(lines(trained["recipe"])),
     )
