@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from midsight.errors import InputError, MidsightError, MissingDependencyError
@@ -176,6 +176,10 @@ def embeddings(
     """
     data, frames_at_once = ray.data, FRAMES_AT_ONCE["gpu" if actors.gpus else "cpu"]
     frame_bytes = 3 * reading.preprocess.image_size**2
+    if (
+        not actors.gpus
+    ):  # a model that is told nothing takes what looks free, and the decoders' CPUs do between two files
+        model = replace(model, threads=max(1, actors.cpus))
     options = {"model": model, "identity": identity, "batch_size": batch_size}
     with _hushed():
         dataset = data.from_arrow([_table(part) for part in parts])

@@ -94,41 +94,41 @@ def _with_last(found: Iterable[Decoded]) -> Iterator[tuple[Decoded, bool]]:
 
 
 def _entries(decoder: Decoder, inputs: Any) -> Iterator[tuple[tuple[int, int, str], Iterator[Decoded]]]:
-    """The entries of each input, in order; files of object stores are fetched ahead."""
+    """The entries of each input, in order; pictures of object stores are fetched ahead."""
     todo = zip(*(inputs[column].to_pylist() for column in ("part", "input", "name", "place")), strict=True)
-    waiting: deque[tuple[Any, Future[bytes]]] = deque()
+    waiting: deque[tuple[Any, Future[bytes] | None]] = deque()
     with ThreadPoolExecutor(FETCHES, "midsight-fetch") as pool:
         try:
             for part, number, name, raw in todo:
                 place = os.fsdecode(raw)
-                waiting.append(((part, number, name, place), pool.submit(_fetch, place, name)))
+                fetched = storage.is_url(place) and not storage.is_video(place)
+                future = pool.submit(storage.read, place, name) if fetched else None
+                waiting.append(((part, number, name, place), future))
                 if len(waiting) > FETCHES:
                     yield _decoded(decoder, *waiting.popleft())
             while waiting:
                 yield _decoded(decoder, *waiting.popleft())
         finally:
             for _, future in waiting:
-                future.cancel()
+                if future is not None:
+                    future.cancel()
 
 
-def _decoded(decoder: Decoder, one: Any, fetched: "Future[bytes]") -> tuple[tuple[int, int, str], Iterator[Decoded]]:
+def _decoded(
+    decoder: Decoder, one: Any, fetched: "Future[bytes] | None"
+) -> tuple[tuple[int, int, str], Iterator[Decoded]]:
     part, number, name, place = one
 
     def read() -> Iterator[Decoded]:
         video = storage.is_video(place)
         try:
-            data = fetched.result()
+            data = b"" if fetched is None else fetched.result()
             with _on_disk(place, name) as path:
                 yield from decoder.read(name, data if path is None else path, video=video)
         except MediaError as error:
             yield Decoded(error=str(error))
 
     return (part, number, name), read()
-
-
-def _fetch(place: str, name: str) -> bytes:
-    """A picture of an object store; nothing for what is read from the disk."""
-    return storage.read(place, name) if storage.is_url(place) and not storage.is_video(place) else b""
 
 
 @contextmanager
