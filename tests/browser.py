@@ -16,18 +16,24 @@ SECONDS = 20  # that a page may take, on a machine that does other things beside
 SMALL = {"viewport": {"width": 340, "height": 700}, "device_scale_factor": 2, "is_mobile": True}
 
 
+def find_chromium() -> str:
+    """Its path. Where there is none, the test fails, unless MIDSIGHT_WITHOUT_CHROMIUM=1 asks to do without it."""
+    if os.environ.get("MIDSIGHT_WITHOUT_CHROMIUM") == "1":
+        pytest.skip("MIDSIGHT_WITHOUT_CHROMIUM=1: no page is opened")
+    found = shutil.which("chromium")
+    if not found:
+        pytest.fail("chromium is missing: `make chromium`, or set MIDSIGHT_WITHOUT_CHROMIUM=1")
+    return found
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Chromium without a window; fails where there is none, unless MIDSIGHT_WITHOUT_CHROMIUM=1 asks to do without.
+    """Chromium without a window.
 
     One for each file of tests, not one for all: while it is open, Playwright's event loop counts as running in this
     thread, and `asyncio.run` would fail in the tests of other files.
     """
-    if os.environ.get("MIDSIGHT_WITHOUT_CHROMIUM") == "1":
-        pytest.skip("MIDSIGHT_WITHOUT_CHROMIUM=1: no page is opened")
-    chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.fail("chromium is missing: `make chromium`, or set MIDSIGHT_WITHOUT_CHROMIUM=1")
+    chromium = find_chromium()
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=1000 * SECONDS)

@@ -2,7 +2,6 @@
 
 import html
 import json
-import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 
 from benchmarks import strangers
 from benchmarks.documents import Example
+from tests.browser import find_chromium
 
 QUESTIONS = [json.loads(line) for line in (strangers.FOLDER / "questions.jsonl").read_text().splitlines()]
 PAGES = sorted(path.name for path in strangers.FOLDER.glob("*.html"))
@@ -111,8 +111,7 @@ def test_a_part_that_there_is_not_is_told_before_anything_is_rendered(tmp_path: 
 
 
 def test_a_page_is_rendered_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if os.environ.get("MIDSIGHT_WITHOUT_CHROMIUM") == "1":
-        pytest.skip("MIDSIGHT_WITHOUT_CHROMIUM=1: no page is opened")
+    find_chromium()
     monkeypatch.setattr(strangers, "fonts", lambda work: Path("/etc/fonts/fonts.conf"))  # nothing is downloaded
     page = tmp_path / "tall.html"
     bands = "".join(

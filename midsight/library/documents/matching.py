@@ -207,7 +207,8 @@ class Matcher:
         seen = Counter(term for line in cells for term in {term for cell in line for term in _terms(cell)})
         if self.look == "name" and "name" not in self.asked:
             self.asked.append("name")  # what such labels say
-        self.asked += [term for term in _in_small_words(question) if seen[term] and term not in self.asked]
+        meant = dict.fromkeys(_in_small_words(question))
+        self.asked += [term for term in meant if seen[term] and term not in self.asked]
         self._known = expanded(question) | set(self.asked)
         self.weight = {t: 1 / (1 + seen[t]) ** 0.5 if seen[t] else 0.35 for t in self.asked}
         self.total = sum(self.weight.values()) or 1.0
