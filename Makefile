@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 CONTENTS := pyproject.toml constraints.txt
 
-.PHONY: demo test check unit ffmpeg egl chromium bench docs default-model default-spatial-model default-lang-model format clean
+.PHONY: demo test check unit ffmpeg egl chromium rsvg bench docs default-model default-spatial-model default-lang-model format clean
 
 demo: .venv/.core  ## classify, compare and show the shipped pictures and clip with the embedded model
 	$(BIN)/midsight demo --out demo
@@ -39,6 +39,11 @@ chromium:
 	{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
 	{ echo "Install chromium, or set MIDSIGHT_WITHOUT_CHROMIUM=1 to test without a browser." >&2; exit 1; }
 
+# Drawings come as SVG files.
+rsvg:
+	@command -v rsvg-convert >/dev/null || { apt-get update -qq && apt-get install -y -qq librsvg2-bin; } || \
+	{ echo "Install rsvg-convert (Debian: librsvg2-bin), which draws the packaged pictures." >&2; exit 1; }
+
 bench: .venv/.dev  ## speed beside timm and open_clip; writes benchmarks/RESULTS.md and what the pages quote of it
 	$(BIN)/python -m benchmarks
 	$(BIN)/python docs/generate_tables.py
@@ -46,17 +51,17 @@ bench: .venv/.dev  ## speed beside timm and open_clip; writes benchmarks/RESULTS
 docs: .venv/.dev  ## the site, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-default-model: .venv/.dev  ## train the embedded model again from packaged open data (hours)
+default-model: .venv/.dev rsvg  ## train the embedded model again from packaged open data (hours)
 	$(BIN)/python -m midsight.train.embedded --out midsight/assets/embedded
 
-default-spatial-model: .venv/.dev egl  ## align the embedded PE-Spatial again from rendered scenes, and train its heads (hours)
+default-spatial-model: .venv/.dev egl rsvg  ## align the embedded PE-Spatial again from rendered scenes, and train its heads (hours)
 	$(BIN)/python -m midsight.train.embedded_spatial --out midsight/assets/embedded_spatial --clips 30
 	$(BIN)/python -m midsight.train.embedded_spatial.things --out midsight/assets/embedded_spatial/heads/open_vocabulary
 	$(BIN)/python -m midsight.train.embedded_spatial.heads --out midsight/assets/embedded_spatial/heads
 	$(BIN)/python -m midsight.train.embedded_spatial.photographs --out midsight/assets/embedded_spatial/heads
 
 PAIR := runs/lang
-default-lang-model: .venv/.dev egl chromium  ## train the embedded reader of `midsight ask` again (minutes on a GPU, a day on a CPU)
+default-lang-model: .venv/.dev egl chromium rsvg  ## train the embedded reader of `midsight ask` again (minutes on a GPU, a day on a CPU)
 	$(BIN)/midsight data build documents --out $(PAIR)/documents --count 24000 --seed 7
 	$(BIN)/midsight data scenes --out $(PAIR)/scenes --count 3000 --work runs/embedded/data
 	$(BIN)/midsight data scenes --out $(PAIR)/clips --count 240 --clips --work runs/embedded/data

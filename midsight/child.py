@@ -7,13 +7,14 @@ header, data = child.receive(seconds=10)      EOFError where it died; `death` th
 A `Template` is for those who need several, or new ones soon: it loads libraries once, and each child is a copy of it.
 
 Messages are a header in JSON and plain bytes behind it: nothing that a broken file could make of the child is run by
-the other side. The child's side is `connection`, `send`, `receive`, `give_time` and `split`; it ends when its parent is
-gone.
+the other side. The child's side is `connection`, `send`, `receive`, `give_time`, `note` and `split`; it ends when its
+parent is gone.
 """
 
 import contextlib
 import json
 import math
+import mmap
 import os
 import select
 import signal
@@ -21,6 +22,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +33,8 @@ SUPPORTED = os.name == "posix"  # elsewhere a connection cannot be handed to a n
 _LENGTHS = struct.Struct("<QQ")  # bytes of the header and of what follows it
 _MOST = 1 << 34  # bytes of one message: more was not meant
 _BUFFER = 4 << 20  # bytes that may lie in the connection
+_PAGE = 4096  # bytes of what a copy notes
+_LENGTH = struct.Struct("<Q")  # bytes of a note; 0 while it is written
 _START = 120.0  # seconds in which a new process has to be there, on a busy machine
 _GRACE = 5.0  # seconds in which the system has to end one
 
@@ -82,6 +86,33 @@ def give_time(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
+_page: mmap.mmap | None = None  # of a copy
+
+
+def note(what: Mapping[str, Any]) -> None:
+    """In a copy: what its parent should know if it dies now; takes the place of the last note, and costs no message.
+
+    Raises:
+        ValueError: it is too long.
+    """
+    if _page is not None:
+        text = json.dumps(what).encode()
+        _page[: _LENGTH.size] = _LENGTH.pack(0)
+        _page[_LENGTH.size : _LENGTH.size + len(text)] = text
+        _page[: _LENGTH.size] = _LENGTH.pack(len(text))
+
+
+def _new_page() -> int:
+    """A file of nothing but memory, where the system has that."""
+    if hasattr(os, "memfd_create"):
+        number = os.memfd_create("midsight-note")
+    else:
+        with tempfile.TemporaryFile() as file:
+            number = os.dup(file.fileno())
+    os.truncate(number, _PAGE)
+    return number
+
+
 @dataclass(frozen=True)
 class Death:
     """How a child ended: whether its time was over, and words for it behind the name of a file."""
@@ -113,10 +144,17 @@ class Child:
         process: it.
         connection: to it.
         hello: the first message.
+        page: what it writes notes to.
     """
 
-    def __init__(self, process: Process, connection: socket.socket, hello: Mapping[str, Any]) -> None:
-        self._process, self._connection = process, connection
+    def __init__(
+        self,
+        process: Process,
+        connection: socket.socket,
+        hello: Mapping[str, Any],
+        page: mmap.mmap | None = None,
+    ) -> None:
+        self._process, self._connection, self._page = process, connection, page
         self._fresh = True
         self._waiting = threading.Lock()
         with contextlib.suppress(OSError):  # where it is gone already, the first question says so
@@ -183,6 +221,14 @@ class Child:
         except subprocess.TimeoutExpired:
             return None
 
+    def noted(self) -> dict[str, Any]:
+        """What a copy that has died noted last; empty if nothing, or if it died while it did so."""
+        if self._page is None:
+            return {}
+        (length,) = _LENGTH.unpack_from(self._page)
+        found: dict[str, Any] = json.loads(self._page[_LENGTH.size : _LENGTH.size + length] or b"{}")
+        return found
+
     def death(self, error: Exception, seconds: float) -> Death:
         """Ends it after an error of `send` or `receive`.
 
@@ -246,14 +292,18 @@ class Template:
             EOFError, OSError: the template does not start, or is closed.
         """
         ours, theirs = _pair()
+        page = -1
         try:
-            pid = self._asked({"copy": True}, theirs)["pid"]
+            page = _new_page()
+            pid = self._asked({"copy": True}, (theirs.fileno(), page))["pid"]
+            return Child(_Copy(self, pid), ours, hello, mmap.mmap(page, _PAGE))
         except (EOFError, OSError):
             ours.close()
             raise
         finally:
             theirs.close()
-        return Child(_Copy(self, pid), ours, hello)
+            if page >= 0:
+                os.close(page)
 
     def close(self) -> None:
         """Ends it, at once; its children end with their connections."""
@@ -264,18 +314,18 @@ class Template:
         with self._lock:
             self._forget()
 
-    def _asked(self, question: Mapping[str, Any], passed: socket.socket | None = None) -> dict[str, Any]:
+    def _asked(self, question: Mapping[str, Any], passed: Sequence[int] = ()) -> dict[str, Any]:
         """Its answer. Where something is passed and it is gone, another one is started."""
         with self._lock:
             if self._closed:
                 raise EOFError
-            if self._process is None or (passed is not None and not self._process.alive):
+            if self._process is None or (passed and not self._process.alive):
                 self._forget()
                 self._process = started(self._command, {})
             try:
                 self._process.send(question)
-                if passed is not None:
-                    socket.send_fds(self._process._connection, [b"."], [passed.fileno()])
+                if passed:
+                    socket.send_fds(self._process._connection, [b"."], list(passed))
                 return self._process.receive(_GRACE)[0]
             except (EOFError, OSError):  # an answer that comes later would be taken for another's
                 self._forget()
@@ -331,12 +381,13 @@ def split(control: socket.socket, serve: Callable[[socket.socket], None]) -> Non
     while True:
         question, _ = receive(control)
         if "copy" in question:
-            _, (number, *_), _, _ = socket.recv_fds(control, 1, 1)
+            _, (number, page, *_), _, _ = socket.recv_fds(control, 1, 2)
             pid = os.fork()
             if pid == 0:
                 control.close()
-                _serve_and_leave(number, serve)
+                _serve_and_leave(number, page, serve)
             os.close(number)
+            os.close(page)
             codes[pid] = None
             send(control, {"pid": pid})
             continue
@@ -349,9 +400,11 @@ def split(control: socket.socket, serve: Callable[[socket.socket], None]) -> Non
         send(control, {"code": codes.get(pid, -signal.SIGKILL)})  # kept, as two threads may ask; unknown: of another
 
 
-def _serve_and_leave(number: int, serve: Callable[[socket.socket], None]) -> NoReturn:
+def _serve_and_leave(number: int, page: int, serve: Callable[[socket.socket], None]) -> NoReturn:
+    global _page
     code = 1
     try:
+        _page = mmap.mmap(page, _PAGE)
         with contextlib.suppress(EOFError, ConnectionError), socket.socket(fileno=number) as parent:
             serve(parent)
         code = 0

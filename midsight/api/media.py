@@ -244,9 +244,10 @@ def as_iterable(sources: Any, kind: Kind = "auto") -> Iterable[Any]:
 
 def pool_frames(features: Tensor, counts: Sequence[int]) -> list[npt.NDArray[np.float32] | None]:
     """Features of frames (F, D) to one embedding for each clip; None where no direction is left."""
-    means = [rows.mean(dim=0) for rows in torch.split(features, list(counts))]
-    usable = [bool(torch.isfinite(mean).all()) and float(mean.norm()) > 0 for mean in means]
-    return [F.normalize(mean, dim=0).numpy() if ok else None for mean, ok in zip(means, usable, strict=True)]
+    alone = len(counts) == len(features)  # pictures only: nothing to average
+    means = features if alone else torch.stack([rows.mean(dim=0) for rows in torch.split(features, list(counts))])
+    usable = (torch.isfinite(means).all(dim=1) & (means.norm(dim=1) > 0)).tolist()
+    return [row if ok else None for row, ok in zip(F.normalize(means, dim=1).numpy(), usable, strict=True)]
 
 
 def collect(outcomes: Iterable[Outcome[npt.NDArray[np.float32]]], width: int) -> npt.NDArray[np.float32]:

@@ -28,17 +28,11 @@ class Embedder:
         self._model = model
         self.batch_size = batch_size or BATCH_SIZE.get(model.device.type, BATCH_SIZE_ELSEWHERE)
 
-    def embedded(self, parts: Iterable[tuple[S, Part | Exception]]) -> Iterator[tuple[S, Embedded | End | str]]:
-        """Parts in order; a piece becomes `Embedded`, or a text that says why it has no embedding.
-
-        Raises:
-            Exception: one that came in place of a part.
-        """
+    def embedded(self, parts: Iterable[tuple[S, Part]]) -> Iterator[tuple[S, Embedded | End | str]]:
+        """Parts in order; a piece becomes `Embedded`, or a text that says why it has no embedding."""
         waiting: list[tuple[S, Part]] = []
         frames = 0
         for source, part in parts:
-            if isinstance(part, Exception):
-                raise part
             waiting.append((source, part))
             frames += len(part.frames) if isinstance(part, Piece) else 0
             if max(frames, len(waiting) // 2) >= self.batch_size:

@@ -6,7 +6,7 @@ and their rows replaced, so nothing is lost and nothing is there twice.
 """
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -16,7 +16,7 @@ from midsight.api import Perception
 from midsight.api.media import workers_for
 from midsight.errors import InputError, MidsightError
 from midsight.files import StrPath, content_hash
-from midsight.library.index.decode import COMMAND, Decoders, End, Part, Start
+from midsight.library.index.decode import COMMAND, MOST_FILES, Decoders, End, Part, Start, together
 from midsight.library.index.embedding import Embedder
 from midsight.library.index.filetable import FileRecord, Result, file_id
 from midsight.library.index.generation import Generation, open_for_writing
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 DECODE_SECONDS = 60.0  # for one picture, stretch of a video or page
-_AHEAD = 8  # files that are read ahead of the encoder, beyond a batch
 _REMOVED_AT_ONCE = 500
 _REASONS = 5  # of one file that are kept
 
@@ -141,10 +140,11 @@ class Indexer:
                 )
             stored = self._generation.store.files()
             self.plan = make_plan(self._scan, self._known, stored, retry=retry)
-            again = {file_id(found.name) for found in (*self.plan.todo, *self.plan.refused)} & stored.keys()
+            coming = (*self.plan.todo, *self.plan.refused) if stored else ()
+            again = {file_id(found.name) for found in coming} & stored.keys()
             how = self.about.settings
             job = Job(model.preprocess, how.clip_seconds, how.frames, decode_seconds)
-            self._decoders = Decoders(job, decoder)
+            self._decoders = Decoders(job, self.root, decoder)
             self._stack.callback(self._decoders.close)
         except BaseException:
             self._stack.close()
@@ -231,14 +231,8 @@ class Indexer:
         return record, moved_rows(rows, record)
 
     def _embed(self, todo: Sequence[Found]) -> Iterator[FileOutcome]:
-        def read(found: Found) -> Iterator[Part]:
-            return self._decoders.read(self.root / found.name, found.kind, found.size)
-
-        workers = workers_for(self._model.device)
-        ahead = max(self._embedder.batch_size, workers) + _AHEAD
-        parts = read_ahead(todo, read, workers=workers, inputs_ahead=ahead, stopped=self._decoders.close)
         file = _Open()
-        for found, part in self._embedder.embedded(parts):
+        for found, part in self._embedder.embedded(self._read(todo)):
             if isinstance(part, Embedded):
                 file.pieces.append(part)
             elif isinstance(part, End):
@@ -246,6 +240,16 @@ class Indexer:
                 file = _Open()
             else:
                 file.notes.append(f"{self.root / found.name}: {part}")
+
+    def _read(self, todo: Sequence[Found]) -> Iterator[tuple[Found, Part]]:
+        workers = workers_for(self._model.device)
+        ahead = workers + 1 + -(-self._embedder.batch_size // MOST_FILES)  # groups; a batch and what is being read
+        read, stop = self._decoders.read, self._decoders.close
+        with closing(read_ahead(together(todo), read, workers=workers, inputs_ahead=ahead, stopped=stop)) as groups:
+            for _, parts in groups:
+                if isinstance(parts, Exception):
+                    raise parts
+                yield from parts
 
     def _finish(self, found: Found, file: "_Open", end: End) -> Iterator[FileOutcome]:
         pieces = [] if end.drop else file.pieces
@@ -282,7 +286,10 @@ class Indexer:
 
     def _tags(self, found: Found) -> tuple[str, ...]:
         record = self._known.get(found.name)
-        return record.tags if record is not None else self._generation.earlier_tags.get(file_id(found.name), ())
+        if record is not None:
+            return record.tags
+        earlier = self._generation.earlier_tags
+        return earlier.get(file_id(found.name), ()) if earlier else ()
 
     def _outcome(self, record: FileRecord, did: Did) -> FileOutcome:
         return FileOutcome(self.root / record.name, did, record.outcome, record.rows, record.reason)

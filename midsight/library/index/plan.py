@@ -50,7 +50,7 @@ def make_plan(scan: Scan, known: Mapping[str, FileRecord], stored: Mapping[str, 
         else:
             (plan.todo if found.error is None else plan.refused).append(found)
     plan.gone.extend(record for name, record in known.items() if name not in scan.files and not scan.hides(name))
-    if not scan.closed:  # else a row may be of a file that is only out of sight
+    if stored and not scan.closed:  # else a row may be of a file that is only out of sight
         here = {record.id for record in known.values()} | {file_id(name) for name in scan.files}
         plan.strays.extend(identifier for identifier in stored if identifier not in here)
     return Plan(plan.todo, plan.refused, plan.gone, plan.strays, unchanged, failed)

@@ -1,8 +1,9 @@
 """The processes that read files for an index: copies of `python -P -m midsight.library.index.worker NUMBER`.
 
-They stand alone so that a file which hangs or kills its decoder costs that file and nothing else. Each is given one
-file after the other over a connection, and answers with pieces (pixels ready for the encoder) and one last word. The
-time limit is the kernel's alarm, which ends the process whatever code it is in, and even where its parent is gone.
+They stand alone so that a file which hangs or kills its decoder costs that file and nothing else. Each is given some
+files at a time over a connection, and answers with pieces (pixels ready for the encoder) and a last word on each. The
+time limit is the kernel's alarm, which ends the process whatever code it is in, and even where its parent is gone;
+which file it was at is in its note.
 
 Pixels follow the messages as plain bytes; see `midsight.child`.
 """
@@ -11,12 +12,13 @@ import os
 import socket
 import stat
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +31,7 @@ from midsight.transforms.image import ImageTransform, from_config
 
 Kind = Literal["image", "video", "document"]
 Message = tuple[dict[str, Any], Tensor | None]
+Answer = list[tuple[int, Message]]  # messages, each with the number of its file among those asked for
 
 HASH_RATE = 5 << 20  # bytes a second that even a slow disk gives: the time limit grows with the file by that much
 MAX_TEXT = 50_000  # letters of a page that are kept
@@ -158,20 +161,56 @@ def read(path: Path, kind: Kind, job: Job, give_time: Callable[[float], None]) -
         give_time(0)
 
 
+def read_all(
+    files: Sequence[tuple[Path, Kind]],
+    job: Job,
+    give_time: Callable[[float], None],
+    note: Callable[[dict[str, Any]], None],
+) -> Iterator[Answer]:
+    """Reads some files: of pictures, all messages in one answer; of a video or document, each as it comes.
+
+    Args:
+        files: several pictures, or one of anything.
+        note: told which file it is at, and what is known of it.
+    """
+    answer: Answer = []
+    for number, (path, kind) in enumerate(files):
+        note({"at": number})
+        for message in read(path, kind, job, give_time):
+            answer.append((number, message))
+            if "hash" in message[0]:
+                note({"at": number, **message[0]})
+            elif kind != "image":
+                yield answer
+                answer = []
+    note({})
+    if answer:
+        yield answer
+
+
 def look(pixels: Tensor) -> str:
     """Whether each of 8 x 8 places is darker than the one on its right, as 16 hexadecimal digits ("difference hash").
 
     Args:
         pixels: uint8 (3, S, S).
     """
-    rows, columns = (_parts_of(side, count) for side, count in zip(pixels.shape[1:], (8, 9), strict=True))
-    sums = rows @ pixels.sum(dim=0, dtype=torch.int16).float() @ columns.T  # 8, 9; whole numbers, so exact
-    small = sums / (rows.sum(dim=1)[:, None] * columns.sum(dim=1))
-    bits = (small[:, 1:] > small[:, :-1]).flatten().tolist()
-    return f"{sum(bit << place for place, bit in enumerate(bits)):016x}"
+    rows, columns, sizes = _grid(pixels.shape[1], pixels.shape[2])
+    red, green, blue = pixels.numpy()
+    grey = np.add(red, green, dtype=np.uint16)
+    grey += blue
+    sums = rows @ torch.from_numpy(grey.astype(np.float32)) @ columns  # 8, 9; whole numbers, so exact
+    small = (sums / sizes).numpy()
+    bits = np.packbits(small[:, 1:] > small[:, :-1], bitorder="little")
+    return bits[::-1].tobytes().hex()
 
 
 @cache
+def _grid(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What sums up a picture's 8 x 9 places, (8, H) and (W, 9), and how many pixels are in each, (8, 9)."""
+    rows, columns = _parts_of(height, 8), _parts_of(width, 9)
+    return rows, columns.T.contiguous(), rows.sum(dim=1)[:, None] * columns.sum(dim=1)
+
+
 def _parts_of(side: int, count: int) -> Tensor:
     """Which pixels of a side are in which of so many equal parts of it: ones, float (count, side)."""
     ones = torch.zeros(count, side)
@@ -186,9 +225,11 @@ def serve(connection: socket.socket) -> None:
     job = Job(preprocess=_preprocess(first.pop("preprocess")), **first)
     while True:
         wanted, _ = child.receive(connection)
-        path = Path(os.fsdecode(bytes.fromhex(wanted["path"])))
-        for message, pixels in read(path, wanted["kind"], job, child.give_time):
-            child.send(connection, message, b"" if pixels is None else pixels.contiguous().numpy().data.cast("B"))
+        files = [(Path(os.fsdecode(bytes.fromhex(path))), kind) for path, kind in wanted["files"]]
+        for answer in read_all(files, job, child.give_time, child.note):
+            found = [pixels.flatten() for _, (_, pixels) in answer if pixels is not None]
+            data = (found[0] if len(found) == 1 else torch.cat(found)).numpy().data if found else b""
+            child.send(connection, {"messages": [(number, message) for number, (message, _) in answer]}, data)
 
 
 def _preprocess(values: dict[str, Any]) -> PreprocessConfig:

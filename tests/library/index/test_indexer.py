@@ -200,15 +200,17 @@ def test_a_good_file_that_breaks_loses_its_rows(tiny_model: midsight.Perception,
 
 
 def test_a_decoder_that_hangs_or_dies_costs_one_file(tiny_model: midsight.Perception, photos: Path) -> None:
-    for name, content in (("1a.jpg", b"HANG"), ("1b.jpg", b"KILL")):
+    for name, content in (("1a.jpg", b"HANG"), ("1b.jpg", b"KILL"), ("1c.mp4", b"KILL")):
         (photos / name).write_bytes(content)
     decoder = (sys.executable, "-c", ODD_DECODER)
     with Indexer(tiny_model, photos, decode_seconds=1.0, decoder=decoder) as indexer:
         done = {outcome.path.name: outcome for outcome in indexer.run()}
-    assert len(done) == 8
-    assert (done["1a.jpg"].result, done["1b.jpg"].result) == ("failed", "partial"), "what came before a death is kept"
+    assert len(done) == 9
     assert "1a.jpg: took longer than 1 s to decode" in (done["1a.jpg"].reason or "")
     assert "1b.jpg: its decoder was killed by SIGSEGV" in (done["1b.jpg"].reason or "")
+    assert "1c.mp4: its decoder was killed by SIGSEGV" in (done["1c.mp4"].reason or "")
+    assert [done[name].result for name in ("1a.jpg", "1b.jpg")] == ["failed", "failed"]
+    assert done["1c.mp4"].result == "partial", "stretches of a video that came before a death are kept"
     assert sum(outcome.result == "indexed" for outcome in done.values()) == 6
     assert index(tiny_model, photos) == [], "what is known to hang is not tried again"
 
