@@ -8,7 +8,7 @@ third of the names; what is measured here are the other two thirds.
 import random
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,18 @@ def measure(work: Path, most: int) -> str:
     questions = list(ask_all(pictures, root))
     few = set(random.Random(2).sample(sorted({q.number for q in questions}), most))
     asked_few = [q for q in questions if q.number in few]
+    return "\n".join([table(pictures, ways(questions, asked_few)), "", "\n\n".join(cannot(pictures))])
+
+
+def table(pictures: Sequence[Any], ways: Iterable[tuple[str, Way, list[Question]]]) -> str:
+    """A row for each way."""
     rows = ["| Way | Pictures | What is it? | or broader | Yes or no | the same, of its kind | One of four |"]
     rows.append("|---|---|---|---|---|---|---|")
-    for name, way, asked in ways(questions, asked_few):
+    for name, way, asked in ways:
         answers = [_told(way, str(pictures[q.number].path), q) for q in asked]
         rows.append(_row(name, asked, answers))
         print(rows[-1], flush=True)
-    return "\n".join([*rows, "", "\n\n".join(cannot(pictures))])
+    return "\n".join(rows)
 
 
 def ways(every: list[Question], few: list[Question]) -> Iterator[tuple[str, Way, list[Question]]]:
@@ -102,7 +107,7 @@ def ask_all(pictures: Sequence[Any], root: Path) -> Iterator[Question]:
             yield _yes_no(number, picture.name, draw.choice(alike), "no", "of_kind")
         options = [picture.name, *draw.sample([name for name in names if name != picture.name], 3)]
         draw.shuffle(options)
-        text = f"Is it {', '.join(map(_with_article, options[:3]))} or {_with_article(options[3])}?"
+        text = f"Is it {', '.join(map(with_article, options[:3]))} or {with_article(options[3])}?"
         yield Question(number, picture.name, "choice", text, frozenset((picture.name,)), options=tuple(options))
 
 
@@ -141,13 +146,14 @@ def _yes_no(number: int, name: str, thing: str, right: str, kind: str) -> Questi
         number,
         name,
         kind,
-        f"Is there {_with_article(thing)} in the picture?",
+        f"Is there {with_article(thing)} in the picture?",
         frozenset((right,)),
         options=("yes", "no"),
     )
 
 
-def _with_article(name: str) -> str:
+def with_article(name: str) -> str:
+    """A thing as an answer names it."""
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
@@ -200,15 +206,16 @@ class Told:
     def answer(self, told: str, nothing: str, question: Question) -> str:
         if not question.options:
             return self.answerer.answer(f"{told}\n\n{question.text}\n{BRIEFLY}").text
-        gains = np.subtract(self._liked(told, question), self._liked(nothing, question))
+        gains = np.subtract(self.liked(told, question), self.liked(nothing, question))
         return question.options[int(gains.argmax())]
 
-    def _liked(self, told: str, question: Question) -> list[float]:
+    def liked(self, told: str, question: Question) -> list[float]:
+        """Of each option, the logarithm of its probability."""
         from midsight.library.documents.prompts import scoring_prompt
         from midsight.library.documents.scoring import log_likelihoods
 
         answers = [
-            option.capitalize() if option in ("yes", "no") else _with_article(option) for option in question.options
+            option.capitalize() if option in ("yes", "no") else with_article(option) for option in question.options
         ]
         ids = [self.tokenizer.encode(f" {answer}") for answer in answers]
         prompt = self.tokenizer.encode(scoring_prompt(told, question.text))

@@ -2,7 +2,7 @@
 
 It stands alone, so that a file which hangs or kills its decoder costs that file. It is asked for one file after the
 other over a socket, and answers with a header in JSON for each picture, clip or segment, with the pixels as plain bytes
-behind it, and with a last header. Pixels are those that `midsight embed` would see: the same reader makes them.
+behind it, and for a video with a last header. Pixels are those that `midsight embed` would see: the same reader makes them.
 """
 
 import os
@@ -63,14 +63,15 @@ def serve(parent: socket.socket) -> None:
     while True:
         header, data = receive(parent)
         source = Path(os.fsdecode(bytes.fromhex(header["path"]))) if header["path"] else bytes(data)
+        done = header["kind"] == "image"  # there is one, or an error
         for entry in _in_time(entries(readers[header["kind"]], source, header["name"]), 2 * file_seconds):
             if isinstance(entry, str):
-                send(parent, {"error": entry})
+                send(parent, {"error": entry, "done": done})
             elif entry.frames is not None:
-                shape = list(entry.frames.shape)
-                pixels = entry.frames.contiguous().numpy()
-                send(parent, {"start": entry.start, "end": entry.end, "shape": shape}, pixels.data.cast("B"))
-        send(parent, {"done": True})
+                about = {"start": entry.start, "end": entry.end, "shape": list(entry.frames.shape), "done": done}
+                send(parent, about, entry.frames.contiguous().numpy().data.cast("B"))
+        if not done:
+            send(parent, {"done": True})
 
 
 def main() -> None:

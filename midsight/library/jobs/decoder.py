@@ -85,11 +85,13 @@ class Decoder:
         path = os.fsencode(source).hex() if isinstance(source, str) else ""
         request = {"name": name, "path": path, "kind": "video" if video else "image"}
         self._child.send(request, b"" if isinstance(source, str) else source)
-        while "done" not in (message := self._child.receive(self.reading.file_seconds))[0]:
-            header, pixels = message
+        done = False
+        while not done:
+            header, pixels = self._child.receive(self.reading.file_seconds)
+            done = header["done"]
             if "error" in header:
                 yield Decoded(error=header["error"])
-            else:
+            elif "shape" in header:
                 yield Decoded(pixels, header["shape"][0], header["start"], header["end"])
 
     def _death(self, error: Exception) -> Death:
