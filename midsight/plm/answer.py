@@ -8,15 +8,16 @@ for piece in answerer.stream("Who signed?", page): print(piece, end="")   # the 
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from midsight.errors import CheckpointError, InputError
 from midsight.plm.chat import Chat, chat_format
-from midsight.plm.decode import Sampling, new_cache, rewind, step
+from midsight.plm.decode import Sampling, new_cache, rewind
 from midsight.plm.media import MediaLimits, Medium, open_media
 from midsight.plm.model import PLM
 from midsight.plm.spelling import Spelling
@@ -47,12 +48,30 @@ class Answer:
 
 @dataclass
 class Page:
-    """Media that were read: the start of a prompt in the language model's cache. For one question at a time."""
+    """Media that were read, with the last prompt in the language model's cache; for one question at a time.
+
+    What the next prompt has in common with it, pictures or a text before the question, is not computed again.
+    """
 
     media: list[Medium]
     ids: list[int]  # system message and visual tokens
-    cache: Any = None  # None until the first question: the start is computed with it
     features: Tensor | None = None  # (visual tokens, D)
+    cache: Any = None  # None until the first question
+    cached: list[int] = field(default_factory=list)  # the ids whose keys and values it holds
+
+    def hold(self, prompt: Sequence[int], language_model: nn.Module) -> int:
+        """Make the cache hold the beginning of a prompt and nothing else, its last id never; returns how many ids."""
+        if self.cache is None:
+            self.cache, self.cached = new_cache(language_model), []
+        pairs = zip(self.cached, prompt[:-1], strict=False)
+        known = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        rewind(self.cache, known)
+        self.cached = list(prompt[:known])
+        return known
+
+    def forget(self) -> None:
+        """Drop the cache, whose state is not known."""
+        self.cache, self.cached = None, []
 
 
 @dataclass
@@ -192,21 +211,28 @@ class Answerer:
 
     @torch.inference_mode()
     def _tokens(self, page: Page, rest: list[int]) -> Iterator[int]:
-        """Ids of an answer without the end token; the page's cache is as before afterwards."""
-        if page.cache is None:
-            cache = new_cache(self.model.language_model)
-            step(self.model.language_model, {"inputs_embeds": self._embed_start(page)}, cache, None)
-            page.cache = cache
+        """Ids of an answer without the end token; the page's cache holds the prompt afterwards."""
+        prompt = [*page.ids, *rest]
+        known = page.hold(prompt, self.model.language_model)
+        embeds = self._embed(rest)
+        if known < len(page.ids):
+            embeds = torch.cat((self._embed_start(page), embeds), dim=1)
+        embeds = embeds[:, known - len(prompt) :]
+        whole = False
         try:
-            most = self._most(len(page.ids) + len(rest))
-            steps = self.model.decode(self._embed(rest), most, sampling=self.config.sampling, cache=page.cache)
+            steps = self.model.decode(embeds, self._most(len(prompt)), sampling=self.config.sampling, cache=page.cache)
             for tokens in steps:
+                whole = True
                 token = int(tokens[0])
                 if token in self.model.config.stop_token_ids:
                     return
                 yield token
         finally:
-            rewind(page.cache, len(page.ids))
+            if whole:
+                rewind(page.cache, len(prompt))
+                page.cached = prompt
+            else:
+                page.forget()
 
     def _rest(self, question: str, history: Sequence[Turn], page: Page) -> list[int]:
         """What follows the page in a prompt, up to where the answer begins."""

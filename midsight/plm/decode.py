@@ -111,6 +111,29 @@ def step(language_model: nn.Module, given: dict[str, Tensor], cache: Any, mask: 
     return logits
 
 
+def branches(language_model: nn.Module, embeds: Tensor, depths: Tensor, seen: Tensor, cache: Any) -> Tensor:
+    """Logits (N, V) behind each of the tokens of a tree that goes on from the cache, which stays as it is.
+
+    Args:
+        embeds: (1, N, W), the tree's tokens.
+        depths: int64 (N,), how far behind the cached tokens each stands.
+        seen: bool (N, N), which tokens of the tree each one sees, itself among them; it sees all cached ones.
+    """
+    known = cache.length if isinstance(cache, KVCache) else cache.get_seq_length()
+    seen = torch.cat((seen.new_ones(len(seen), known), seen), dim=1)[None, None]  # 1, 1, N, T
+    if isinstance(cache, KVCache):
+        return lean.branches(language_model, embeds, known + depths, seen, cache)
+    bias = torch.zeros(seen.shape, dtype=embeds.dtype, device=embeds.device)
+    bias = bias.masked_fill(~seen, torch.finfo(embeds.dtype).min)
+    places = (known + depths)[None]
+    output = language_model(
+        inputs_embeds=embeds, position_ids=places, attention_mask=bias, cache=cache, use_cache=True
+    )  # fmt: skip
+    rewind(cache, known)
+    logits: Tensor = output.logits[0]
+    return logits
+
+
 def _chooser(sampling: Sampling, device: torch.device) -> Chooser:
     if sampling.temperature == 0:
         return lambda so_far, logits: logits.argmax(-1)

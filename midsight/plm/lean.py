@@ -69,13 +69,33 @@ def step(language_model: Any, embeds: Tensor, cache: KVCache, mask: Tensor | Non
         places = torch.arange(cache.length, cache.length + length, device=embeds.device)[None]  # 1, L
     else:
         places = (mask.cumsum(1) - 1).clamp(min=0)[:, -length:]  # B, L
-    turn = tuple(part.chunk(2, -1)[0][:, None] for part in model.rotary_emb(embeds, places))  # B or 1, 1, L, D / 2
+    turn = _turn(model, embeds, places)
     bias = _visible(length, cache.length, mask, embeds.device)
     x, last = embeds, len(model.layers) - 1
     for index, layer in enumerate(model.layers):
         x = _layer(layer, index, x, turn, bias, cache, only_last=index == last)
     cache.length += length
     return linear(language_model.lm_head, model.norm(x[:, -1]))
+
+
+def branches(language_model: Any, embeds: Tensor, places: Tensor, seen: Tensor, cache: KVCache) -> Tensor:
+    """Logits (N, V) behind all tokens of a tree; see `decode.branches`. The cache's length stays.
+
+    Args:
+        embeds: (1, N, W).
+        places: int64 (N,), of the tokens in the text.
+        seen: bool (1, 1, N, T).
+    """
+    model = language_model.model
+    turn, x = _turn(model, embeds, places[None]), embeds
+    for index, layer in enumerate(model.layers):
+        x = _layer(layer, index, x, turn, (seen, False), cache, only_last=False)
+    return linear(language_model.lm_head, model.norm(x[0]))
+
+
+def _turn(model: Any, embeds: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+    """Cosines and sines (B or 1, 1, L, D / 2) of places (B or 1, L)."""
+    return tuple(part.chunk(2, -1)[0][:, None] for part in model.rotary_emb(embeds, places))
 
 
 def linear(module: nn.Module, x: Tensor, activation: str = "none") -> Tensor:

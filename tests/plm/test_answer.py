@@ -218,7 +218,7 @@ def interrupting(answerer: Answerer, step: int) -> Any:
 
 @pytest.mark.parametrize("step", [0, 1, 5])
 def test_ctrl_c_keeps_what_there_is(answerer: Answerer, step: int) -> None:
-    """In the pass over the page, over the question, and between tokens; the page is of use afterwards."""
+    """In the pass over the prompt and between tokens; the page is of use afterwards."""
     whole, page = answerer.answer(QUESTION, [CAT]), answerer.read([CAT])
     hook = interrupting(answerer, step)
     try:
@@ -226,9 +226,33 @@ def test_ctrl_c_keeps_what_there_is(answerer: Answerer, step: int) -> None:
     finally:
         hook.remove()
     assert found.why == "interrupted"
-    assert found.new_tokens == max(step - 1, 0)
+    assert found.new_tokens == step
     assert found.text == answerer.tokenizer.decode(ids_without_cache(answerer, [CAT])[: found.new_tokens])
     assert answerer.answer(QUESTION, page) == whole
+
+
+def test_what_two_prompts_begin_with_is_computed_once(answerer: Answerer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pages with pictures and without, whatever comes before and between the questions."""
+    lengths: list[int] = []
+    real = answerer.model.decode
+
+    def decode(embeds: torch.Tensor, *rest: Any, **options: Any) -> Iterator[torch.Tensor]:
+        lengths.append(embeds.shape[1])
+        return real(embeds, *rest, **options)
+
+    text = "the total is 78 and the date is June. "
+    for media in ([CAT], []):
+        page = answerer.read(media)
+        for question in (f"{text}What is the total?", f"{text}When?", f"{text}When?", "Who signed it?"):
+            expected = answerer.answer(question, media)
+            with monkeypatch.context() as patched:
+                patched.setattr(answerer.model, "decode", decode)
+                assert answerer.answer(question, page) == expected
+            assert page.cached == answerer.prompt_ids(question, page)
+        first, again, same, other = lengths[-4:]
+        assert again < first - len(page.ids)
+        assert same == 1
+        assert other <= first - len(page.ids)
 
 
 def test_a_prompt_longer_than_the_context_is_an_error(tmp_path: Path) -> None:

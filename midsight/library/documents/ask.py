@@ -114,6 +114,11 @@ class DocumentAsker:
         return self.config.style if self.config.style != "auto" else _fitting_style(self.model)
 
     @cached_property
+    def _nothing_seen(self) -> ReadMedia:
+        """What a model that reads text only is asked about: prompts that begin alike share what they begin with."""
+        return self.answerer.read([])
+
+    @cached_property
     def _extractor(self) -> Extractor:
         return Extractor(self.model)
 
@@ -219,10 +224,9 @@ class DocumentAsker:
         """Words of the page that answer better than the model did, which saw no picture; None where it did best."""
         if self.sees or reply.why != "stop":
             return None
-        media = self.answerer.read([])
-        ids = self.answerer.prompt_ids(self._prompt(pages, question, media), media)
+        ids = self.answerer.prompt_ids(self._prompt(pages, question, self._nothing_seen), self._nothing_seen)
         try:
-            return self._extractor.weigh(pages, question, ids, reply.answer)
+            return self._extractor.weigh(pages, question, ids, reply.answer, self._nothing_seen)
         except KeyboardInterrupt:
             return None  # the answer is there
 
@@ -233,7 +237,7 @@ class DocumentAsker:
     def _write(self, pages: list[Page], question: str, show: Show | None) -> Reply:
         """The model's own words."""
         shown = self._shown(pages)
-        media = self.answerer.read([self._picture(page) for page in shown])
+        media = self.answerer.read([self._picture(page) for page in shown]) if shown else self._nothing_seen
         answer, why = self._stream(self._prompt(pages, question, media), media, show)
         boxes = [box for page in shown[:1] for box in grounded(answer, page)]
         boxes = boxes or find_words(answer, pages, question)

@@ -15,6 +15,7 @@ from midsight.library.documents.pages import Page
 from midsight.library.documents.scoring import log_likelihoods
 from midsight.library.documents.spans import Span, labels, spans
 from midsight.library.documents.tables import compared
+from midsight.plm.answer import Page as ReadMedia
 from midsight.plm.boxes import Box
 from midsight.plm.model import PLM
 
@@ -68,6 +69,7 @@ class Extractor:
     def __init__(self, model: PLM) -> None:
         assert model.tokenizer is not None
         self.model, self.tokenizer = model, model.tokenizer
+        self._held = ReadMedia([], [])  # texts of pages, which stand before the questions about them
 
     def extract(self, pages: Sequence[Page], question: str, text: str) -> Extract:
         """The best span; an empty one where the pages have none.
@@ -91,7 +93,9 @@ class Extractor:
         _, span, page = ranked[max(range(len(scores)), key=scores.__getitem__)]
         return Extract(span.text, page, tuple(span.boxes))
 
-    def weigh(self, pages: Sequence[Page], question: str, prompt: Sequence[int], written: str) -> Extract | None:
+    def weigh(
+        self, pages: Sequence[Page], question: str, prompt: Sequence[int], written: str, held: ReadMedia
+    ) -> Extract | None:
         """The span that answers better than what the model wrote, or the span that it wrote; None where it stays.
 
         Args:
@@ -99,6 +103,7 @@ class Extractor:
             question: what is asked.
             prompt: ids behind which the model wrote.
             written: its answer.
+            held: what the model was asked about, with its cache.
         """
         matcher = Matcher(question, [line for page in pages for line in page.lines])
         if matcher.look == "yes_no":
@@ -109,7 +114,7 @@ class Extractor:
         own = next((entry for entry in every if spelt(entry[1].text) == spelt(written)), None)
         few = every[:WEIGHED] if own is None or own in every[:WEIGHED] else [*every[:WEIGHED], own]
         ids = [self.tokenizer.encode(text) for text in (*(span.text for _, span, _ in few), written)]
-        *likely, as_written = log_likelihoods(self.model, prompt, ids, self.model.config.stop_token_ids[0])
+        *likely, as_written = log_likelihoods(self.model, prompt, ids, self.model.config.stop_token_ids[0], held)
         scores = [
             entry[0] + LIKELY_WEIGHT * chance + WRITTEN * (entry is own)
             for entry, chance in zip(few, likely, strict=True)
@@ -145,7 +150,9 @@ class Extractor:
         end = self.tokenizer.encode("\n")[0]
         ids = [self.tokenizer.encode(f" {answer}") for answer in answers]
         asked, unasked = (
-            log_likelihoods(self.model, self.tokenizer.encode(prompts.scoring_prompt(text, words)), ids, end)
+            log_likelihoods(
+                self.model, self.tokenizer.encode(prompts.scoring_prompt(text, words)), ids, end, self._held
+            )
             for words in (question, ANY_QUESTION)
         )
         return [a - PRIOR_WEIGHT * b for a, b in zip(asked, unasked, strict=True)]

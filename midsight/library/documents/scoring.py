@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from midsight.plm.answer import Page
+from midsight.plm.decode import branches, step
 from midsight.plm.model import PLM
 
 MAX_TOKENS = 16  # of an answer that are scored; the beginning of a sentence tells it from the others
@@ -35,29 +37,32 @@ class _Tree:
 
 
 @torch.inference_mode()
-def log_likelihoods(model: PLM, prompt: Sequence[int], answers: Sequence[Sequence[int]], end: int) -> list[float]:
+def log_likelihoods(
+    model: PLM, prompt: Sequence[int], answers: Sequence[Sequence[int]], end: int, page: Page | None = None
+) -> list[float]:
     """Logarithm of the probability of each answer's tokens and of its end behind a prompt.
 
     Args:
-        prompt: ids, at least one.
+        prompt: ids of a text, at least one.
         answers: ids of each answer, at least one each; what goes beyond `MAX_TOKENS` is not looked at.
         end: the id that would end an answer.
+        page: what a question was asked about, without pictures; what its cache holds of the prompt is not computed
+            again.
     """
-    from transformers import DynamicCache
-
-    tree, known = _Tree(), dict[tuple[int, int], int]()
-    paths = [tree.add(answer[:MAX_TOKENS], known) for answer in answers]
-    device, length, count = model.device, len(prompt), len(tree.ids)
-    cache = DynamicCache()
-    given = torch.tensor([list(prompt)], device=device)
-    first = model.language_model(input_ids=given, cache=cache, use_cache=True, logits_to_keep=1).logits[0, -1]
-    logits: Tensor = model.language_model(
-        input_ids=torch.tensor([tree.ids], device=device),
-        position_ids=torch.tensor([tree.depths], device=device) + length,
-        attention_mask=_mask(tree, length, model.dtype).to(device),
-        cache=cache,
-        use_cache=True,
-    ).logits[0]  # nodes, vocabulary
+    tree, nodes = _Tree(), dict[tuple[int, int], int]()
+    paths = [tree.add(answer[:MAX_TOKENS], nodes) for answer in answers]
+    page, device, count = page or Page([], []), model.device, len(tree.ids)
+    known = page.hold(prompt, model.language_model)
+    try:
+        first = step(model.language_model, {"inputs_embeds": _embedded(model, prompt[known:])}, page.cache, None)[0]
+        page.cached = list(prompt)
+        depths, seen = torch.tensor(tree.depths, device=device), _seen(tree).to(device)
+        logits = branches(
+            model.language_model, _embedded(model, tree.ids), depths, seen, page.cache
+        )  # nodes, vocabulary
+    except BaseException:
+        page.forget()
+        raise
     ids, parents = torch.tensor(tree.ids, device=device), torch.tensor(tree.parents, device=device)
     root = first.float().log_softmax(-1)
     ends = torch.empty(count, device=device)
@@ -73,11 +78,16 @@ def log_likelihoods(model: PLM, prompt: Sequence[int], answers: Sequence[Sequenc
     ]
 
 
-def _mask(tree: _Tree, length: int, dtype: torch.dtype) -> Tensor:
-    """What each node may see: the prompt, the nodes above it, itself; (1, 1, nodes, length + nodes), 0 or lowest."""
+def _embedded(model: PLM, ids: Sequence[int]) -> Tensor:
+    """(1, L, W)."""
+    embeds: Tensor = model.token_embedding(torch.tensor([list(ids)], device=model.device))
+    return embeds
+
+
+def _seen(tree: _Tree) -> Tensor:
+    """What each node may see of the tree: the nodes above it, itself; bool (nodes, nodes)."""
     seen = torch.eye(len(tree.ids), dtype=torch.bool)
     for node, parent in enumerate(tree.parents):  # parents come first
         if parent >= 0:
             seen[node] |= seen[parent]
-    seen = torch.cat((torch.ones(len(tree.ids), length, dtype=torch.bool), seen), dim=1)
-    return torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)[None, None]
+    return seen

@@ -2,7 +2,8 @@
 
 It stands alone, so that a file which hangs or kills its decoder costs that file. It is asked for one file after the
 other over a socket, and answers with a header in JSON for each picture, clip or segment, with the pixels as plain bytes
-behind it, and for a video with a last header. Pixels are those that `midsight embed` would see: the same reader makes them.
+behind it, and for a video with a last header. Pixels are those that `midsight embed` would see: the same reader makes
+them.
 """
 
 import os

@@ -91,7 +91,7 @@ def test_what_the_model_is_likely_to_write_counts(
 ) -> None:
     liked, prompts = "Garden hose", []
 
-    def chances(_: PLM, prompt: list[int], answers: list[list[int]], end: int) -> list[float]:
+    def chances(_: PLM, prompt: list[int], answers: list[list[int]], end: int, held: object) -> list[float]:
         prompts.append(blind.tokenizer.decode(prompt))  # type: ignore[union-attr]
         assert end in blind.config.stop_token_ids
         return [100.0 * (ids == blind.tokenizer.encode(liked)) for ids in answers]  # type: ignore[union-attr]
