@@ -85,7 +85,12 @@ def search(
     with ExitStack() as stack:
         embed = partial(_embed, query, index, model, device, dtype, threads)
         embedded = stack.enter_context(beside(embed)) if query.needs_model else None
-        library = stack.enter_context(Library(index))
+        try:
+            library = stack.enter_context(Library(index))
+        except InputError as error:
+            if words and len(words) > 1 and Path(words[-1]).is_dir():
+                raise InputError(f"{error}. A folder is named like this: --index {words[-1]}") from error
+            raise
         with show.status(f"loading {library.about.model}"):
             examples = None if embedded is None else embedded()
         tell(library.search(query, examples), as_json)

@@ -78,6 +78,9 @@ def test_wrong_questions(photos: Path, tmp_path: Path) -> None:
     assert run("index", photos / "cat.jpg").exit_code == 2
     assert "no index is there. Make one: midsight" in run("search", "cat", "--index", tmp_path / "nowhere").stderr
     run("index", photos)
+    told = run("search", "cat", photos)
+    assert told.exit_code == 2
+    assert told.stderr.strip().endswith(f"--index {photos}")
     for options, message in (
         ((), "nothing to look for"), (("cat", "--after", "May"), "--after must be a date"),
         (("cat", "--min-size", "big"), "--min-size must be a size"),
