@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from midsight.cli import options, show
-from midsight.cli.search import After, Before, Index, Kinds, MaxSize, MinSize, PathPattern, Tags, read_filter
+from midsight.cli.search import After, Before, Kinds, MaxSize, MinSize, PathPattern, Tags, read_filter
 from midsight.errors import InputError
 
 if TYPE_CHECKING:
     from midsight.library.index.clusters import Cluster
     from midsight.library.index.duplicates import Group
 
+Folder = Annotated[
+    Path,
+    typer.Argument(help="The indexed folder, or its index. Default: here, above, or right below.", show_default=False),
+]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Also write an HTML page with thumbnails.")]
 _SHOWN = 5  # members of a cluster in the table
 
 
 def dedupe(
-    index: Index = Path(),
+    index: Folder = Path(),
     similarity: Annotated[float, typer.Option("--similarity", help="Least cosine; 1 finds equal files alone.")] = 0.85,
     out: Out = None,
     paths: PathPattern = None,
@@ -35,7 +39,7 @@ def dedupe(
 
     The first file of a group has most pixels, then most bytes.
 
-    Example: midsight dedupe --index photos/ --out duplicates.html
+    Example: midsight dedupe photos/ --out duplicates.html
     """
     from midsight.library.index import Library
     from midsight.library.index.duplicates import find_duplicates
@@ -55,7 +59,7 @@ def dedupe(
 
 
 def cluster(
-    index: Index = Path(),
+    index: Folder = Path(),
     count: Annotated[
         int | None, typer.Option("--count", "-k", help="How many clusters.", min=1, show_default=False)
     ] = None,
@@ -79,7 +83,7 @@ def cluster(
 ) -> None:
     """Group what is in an indexed folder by what it shows.
 
-    Example: midsight cluster --index photos/ --out clusters.html
+    Example: midsight cluster photos/ --out clusters.html
     """
     from midsight.library.index import Library
     from midsight.library.index.clusters import find_clusters
@@ -107,7 +111,7 @@ def cluster(
 
 def tag(
     name: Annotated[str, typer.Argument(help="The tag.", metavar="TAG")],
-    index: Index = Path(),
+    index: Folder = Path(),
     remove: Annotated[bool, typer.Option("--remove", help="Take it away.")] = False,
     paths: PathPattern = None,
     kinds: Kinds = None,

@@ -129,26 +129,26 @@ def test_a_fresh_process_says_the_same(photos: Path, tmp_path: Path) -> None:
 def test_dedupe_and_cluster(photos: Path, tmp_path: Path) -> None:
     shutil.copy(photos / "cat.jpg", photos / "cat2.jpg")
     run("index", photos)
-    (group,) = lines(run("dedupe", "--index", photos, "--json"))
+    (group,) = lines(run("dedupe", photos, "--json"))
     assert [entry["path"] for entry in group["files"]] == ["cat.jpg", "cat2.jpg"]
-    shown = run("dedupe", "--index", photos, "--out", tmp_path / "d.html")
+    shown = run("dedupe", photos, "--out", tmp_path / "d.html")
     assert "same bytes" in shown.stdout
     assert "1 groups of 2 files" in shown.stderr
     assert "<h2>Group 1</h2>" in (tmp_path / "d.html").read_text()
-    clusters = run("cluster", "--index", photos, "--count", 2, "--out", tmp_path / "c.html")
+    clusters = run("cluster", photos, "--count", 2, "--out", tmp_path / "c.html")
     assert clusters.exit_code == 0, clusters.stderr
     assert len(clusters.stdout.splitlines()) == 3
     assert "<svg" in (tmp_path / "c.html").read_text()
-    found = lines(run("cluster", "--index", photos, "--count", 1, "--words", "cat,dog", "--json"))
+    found = lines(run("cluster", photos, "--count", 1, "--words", "cat,dog", "--json"))
     assert len(found[0]["members"]) == 6
     assert sorted(found[0]["names"]) == ["cat", "dog"]
-    assert lines(run("cluster", "--index", photos, "--no-names", "--count", 1, "--json"))[0]["names"] == []
+    assert lines(run("cluster", photos, "--no-names", "--count", 1, "--json"))[0]["names"] == []
 
 
 def test_tags(photos: Path) -> None:
     run("index", photos)
-    assert "which files?" in run("tag", "sea", "--index", photos).stderr
-    assert "2 files got the tag sea" in run("tag", "sea", "--path", "c*.jpg", "--index", photos).stderr
+    assert "which files?" in run("tag", "sea", photos).stderr
+    assert "2 files got the tag sea" in run("tag", "sea", "--path", "c*.jpg", photos).stderr
     found = lines(run("search", "cat", "--tag", "sea", "--index", photos, "--json"))
     assert {(hit["path"], *hit["tags"]) for hit in found} == {("cat.jpg", "sea"), ("coffee.jpg", "sea")}
-    assert "1 files lost" in run("tag", "sea", "--remove", "--path", "cat.jpg", "--index", photos).stderr
+    assert "1 files lost" in run("tag", "sea", "--remove", "--path", "cat.jpg", photos).stderr
