@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 Folder = Annotated[
     Path,
-    typer.Argument(help="The indexed folder, or its index. Default: here, above, or right below.", show_default=False),
+    typer.Argument(
+        help="The indexed folder, or its index. Default: here, above, or right below.",
+        metavar="[DIR]",
+        show_default=False,
+    ),
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Also write an HTML page with thumbnails.")]
 _SHOWN = 5  # members of a cluster in the table
