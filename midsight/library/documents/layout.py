@@ -15,6 +15,9 @@ from midsight.plm.boxes import Box
 CELL = " | "  # between cells of one line
 _CELL_GAP = 1.2  # of the letters' height: a wider gap inside a line starts another cell
 _CLOSE_GAP, _BESIDE = 0.45, 2  # of the letters' height, where a cell of so many rows above or below starts or ends
+_CLOSEST_GAP, _AGREE = 0.2, 2  # of the letters' height, where cells of so many rows start
+_SAME = 0.3  # of the letters' height: the same place
+_WIDE_GAP, _WIDER = 0.3, 1.3  # of the letters' height, of the usual white between words: where words of rows start
 _HALF_LINE = 0.3  # of the letters' height: rows that overlap by more are one row of a table
 _GUTTER = 1.2  # of the letters' height: the least white between two columns of text
 _APART = 1.8  # of the letters' height: so much white ends columns of text
@@ -121,20 +124,51 @@ def _parted(lines: Sequence[Line], index: int) -> Line:
     if len(line.cells) < 2:
         return line
     near = [*lines[max(0, index - _BESIDE) : index], *lines[index + 1 : index + 1 + _BESIDE]]
-    edges = [(cell[0].box[0], cell[-1].box[2]) for other in near if len(other.cells) > 2 for cell in other.cells[1:]]
+    rows = [other for other in near if len(other.cells) > 1]
+    full = [cell for other in rows for cell in other.cells[1:] if len(other.cells) > 2]
+    ends = [cell[-1].box[2] for cell in full if _has_digit(cell[-1])]  # numbers stand on the right of their column
     height = max(word.box[3] - word.box[1] for word in line.words)
+    usual = median([gap for row in (line, *rows) for gap in _gaps_inside(row)] or [0.0])
+    wide = max(_WIDE_GAP * height, _WIDER * usual)
+    columns = [[cell[0].box[0] for cell in row.cells[1:]] for row in rows]
+    behind = [_starts(row, wide) for row in rows]
     cells: list[list[Word]] = []
     for cell in line.cells:
         cells.append([cell[0]])
         for before, word in zip(cell, cell[1:], strict=False):
-            wide = word.box[0] - before.box[2] > _CLOSE_GAP * height
-            starts = any(abs(word.box[0] - left) < _CLOSE_GAP * height for left, _ in edges)
-            ends = any(abs(before.box[2] - right) < _CLOSE_GAP * height for _, right in edges)
-            if wide and (starts or ends):
+            gap, left, right = word.box[0] - before.box[2], word.box[0], before.box[2]
+            meets = any(abs(left - cell[0].box[0]) < _CLOSE_GAP * height for cell in full) or (
+                _has_digit(before) and any(abs(right - end) < _CLOSE_GAP * height for end in ends)
+            )
+            cells_start, words_start = (
+                sum(any(abs(left - x0) < _SAME * height for x0 in starts) for starts in places)
+                for places in (columns, behind)
+            )
+            if (
+                (gap > _CLOSE_GAP * height and meets)
+                or (gap > _CLOSEST_GAP * height and cells_start >= _AGREE)
+                or (gap > wide and words_start >= _AGREE)
+            ):
                 cells.append([word])
             else:
                 cells[-1].append(word)
     return Line(tuple(map(tuple, cells)))
+
+
+def _has_digit(word: Word) -> bool:
+    return any(c.isdigit() for c in word.text)
+
+
+def _gaps_inside(line: Line) -> list[float]:
+    """White between the words of cells."""
+    pairs = [pair for cell in line.cells for pair in zip(cell, cell[1:], strict=False)]
+    return [word.box[0] - before.box[2] for before, word in pairs]
+
+
+def _starts(line: Line, gap: float) -> list[float]:
+    """Left edges of what stands behind so much white in a line."""
+    pairs = zip(line.words, line.words[1:], strict=False)
+    return [word.box[0] for before, word in pairs if word.box[0] - before.box[2] > gap]
 
 
 def _is_half_below(line: Line, other: Line) -> bool:

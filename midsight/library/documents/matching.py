@@ -67,7 +67,7 @@ _ALIKE = (
 )
 # what questions say in small words, which `terms` leaves out, and documents in a label
 _PHRASES = (
-    (r"\b(fly|flying|going|travel\w*|sent|addressed|delivered) to\b|^where\b.*\bto$", "to destination"),
+    (r"\b(fly|flying|going|travel\w*|sent|addressed|delivered) to\b|^where\b.*\b(to|go|goes|going)$", "to destination"),
     (r"\bwho (sent|wrote|writes)\b|\b(comes?|coming|fly\w*|travel\w*) from\b", "from sender"),
     (r"\bget (in|to|there)\b", "arrival arrives"),
     (r"\bset (off|out)\b", "departure departs"),
@@ -226,10 +226,13 @@ class Matcher:
         above = [set(_terms(key)) for key in span.above]
         head = [set(_terms(span.head))] if span.head else []
         under = [set(_terms(key)) for key in span.under]
+        row = [set(_terms(key)) for key in span.row]
         around = set(_terms(span.around))
         covered = sum(
             self.weight[t]
-            * self._found(t, ((beside, 1.0), (head, 0.9), (above, self._near if head else 0.9), (under, 0.6)), around)
+            * self._found(
+                t, ((beside, 1.0), (head, 0.9), (above, self._near if head else 0.9), (under, 0.6), (row, 0.8)), around
+            )
             for t in self.asked
         )
         shared = [t for t in self.asked if t in own]

@@ -4,6 +4,7 @@ The engine finds lines. It often leaves out the spaces inside them and joins cel
 wider than between its letters, another word begins.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -27,6 +28,12 @@ _PADDING = 0.12  # of the line's height, above and below: what the detector adds
 _TO_LETTERS = 2.2  # a space is at least so many times the usual white between letters
 _PARTING = "\N{MIDDLE DOT}\N{BULLET}|"  # signs that stand between words, and never inside of one
 _WIDE_FORMS = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {0x3001: ",", 0x3002: "."}  # as Chinese writes
+
+_GLUED = re.compile(
+    r"[a-z]{2}\d|\d[A-Za-z]{3}|[a-z][.,;:!?][A-Za-z]|[a-z][A-Z][a-z]|[a-z]{16}"
+)  # words without a space
+_NO_WORDS = re.compile(r"[@/_]|www\.|\.(com|org|net|eu|gov|edu|co|io|de|uk)\b", re.I)  # addresses
+_POUND = re.compile(r"(?<![\w.,])f(?=\d[\d,]*\.\d\d\b)")  # what the engine makes of a pound sign
 
 Centres = Sequence[float]  # of the letters, shares of the line's length
 Gap = tuple[float, float]  # a white stretch, shares of the line's length
@@ -53,7 +60,7 @@ def recognise(pixels: Pixels) -> list[Word]:
     read, _ = reader.text_rec(lines, True)
     words: list[Word] = []
     for box, line, (written, score, *more) in zip(corners, lines, read, strict=True):
-        text = written.translate(_WIDE_FORMS)
+        text = _POUND.sub("\N{POUND SIGN}", written.translate(_WIDE_FORMS))
         if text.strip() and score >= LEAST_SCORE:
             words += _words(box, line, text, _centres(more[0]))
     return words
@@ -80,25 +87,35 @@ def split(line: npt.NDArray[Any], text: str, centres: Centres) -> list[tuple[str
         centres: of the text's letters, one each.
     """
     gaps, height = white_gaps(line), line.shape[0] / line.shape[1]
-    known = _DIGITS if " " in text.strip() else 0.0  # where the engine saw spaces, it is believed but for wide gaps
+    trusted = _trusted(text)
     words: list[tuple[str, float, float]] = []
     start, word = 0.0, ""
     for index, letter in enumerate(text):
-        between = _gap_between(gaps, centres[index - 1], centres[index]) if index else None
         parts = letter in _PARTING or (index > 0 and text[index - 1] in _PARTING)
-        if (
-            not parts
-            and between
-            and between[1] - between[0] < max(known, _least(text[max(0, index - 2) : index], letter)) * height
-        ):
-            between = None
-        if word and (between or parts or letter.isspace()):
-            middle = centres[index] if letter.isspace() else (centres[index - 1] + centres[index]) / 2
-            end, after = between or (middle, middle)
+        blank, after = letter.isspace(), min(index + letter.isspace(), len(text) - 1)
+        between = _gap_between(gaps, centres[index - 1], centres[after]) if index else None
+        if not (parts or blank) and between is not None:
+            known = _DIGITS if trusted[index] else 0.0  # where the engine saw spaces, it is believed but for wide gaps
+            if between[1] - between[0] < max(known, _least(text[max(0, index - 2) : index], letter)) * height:
+                between = None
+        if word and (between or parts or blank):
+            middle = centres[index] if blank else (centres[index - 1] + centres[index]) / 2
+            end, begin = between or (middle, middle)
             words.append((word, start, max(start, end)))
-            start, word = after, ""
+            start, word = begin, ""
         word += letter.strip()
     return [*words, (word, start, 1.0)] if word else words
+
+
+def _trusted(text: str) -> list[bool]:
+    """For each letter, whether the engine seems to have seen the spaces around it: some in the line, none left out."""
+    if " " not in text.strip():
+        return [False] * len(text)
+    found = [True] * len(text)
+    for token in re.finditer(r"\S+", text):
+        if _GLUED.search(token.group()) and not _NO_WORDS.search(token.group()):
+            found[token.start() : token.end()] = [False] * len(token.group())
+    return found
 
 
 def _least(before: str, right: str) -> float:

@@ -38,6 +38,7 @@ class Span:
     above: tuple[str, ...] = ()  # the cell right above
     head: str = ""  # of its column, in a table
     under: tuple[str, ...] = ()  # the cell below a number, as on tiles
+    row: tuple[str, ...] = ()  # all other cells of its row, in a table
     around: str = ""  # the line or sentence that it is part of
     whole: bool = True  # a cell or a sentence, not a part of one
 
@@ -65,7 +66,8 @@ def spans(lines: Sequence[Line]) -> list[Span]:
             for span in _of_cell(lines, index, place, cell):
                 alone = index in stacked or index - 1 in stacked  # its neighbours on the line are not its labels
                 own = tuple(key for key in span.beside if key not in _beside(line, place)) if alone else span.beside
-                span = replace(span, head=head, beside=own)
+                row = tuple(map(_text, (*line.cells[:place], *line.cells[place + 1 :]))) if head and span.whole else ()
+                span = replace(span, head=head, beside=own, row=row)
                 found.setdefault((span.text, span.beside, span.above), span)
     for span in _sentences(lines):
         found.setdefault((span.text, (), ()), span)
@@ -101,7 +103,7 @@ def _of_cell(lines: Sequence[Line], index: int, place: int, cell: tuple[Word, ..
         yield _span(both, index, (*((_text(label),) if value else ()), *beside), above, around, whole=False)
     if len(value or cell) > 1:
         for part in _parts(value or cell):
-            before = _text(cell[: cell.index(part[0])][-_KEY_WORDS:])
+            before = _text(_of_sentence(cell[: cell.index(part[0])])[-_KEY_WORDS:])
             keys = (before, *beside) if before else beside
             yield _span(part, index, keys, above, around, whole=False)
 
@@ -148,10 +150,18 @@ def _parted(cell: Sequence[Word]) -> tuple[Sequence[Word], Sequence[Word]]:
 
 
 def _beside(line: Line, place: int) -> tuple[str, ...]:
-    """The cell on the left, and the first of the row."""
+    """The cell on the left, and the first of the row, unless a number between ends what that is the label of."""
     texts = [_text(cell) for cell in line.cells[:place]]
-    keys = [text for text in dict.fromkeys((*texts[-1:], *texts[:1])) if len(text.split()) <= _KEY_WORDS]
+    first = () if _is_pair(line, place) else texts[:1]
+    keys = [text for text in dict.fromkeys((*texts[-1:], *first)) if len(text.split()) <= _KEY_WORDS]
     return tuple(keys)
+
+
+def _is_pair(line: Line, place: int) -> bool:
+    """Whether a number and the words on its left are another pair of a row: Bonus 150 Pension 98."""
+    if place < 2 or number(_text(line.cells[place])) is None or number(_text(line.cells[place - 1])) is not None:
+        return False
+    return any(number(_text(cell)) is not None for cell in line.cells[1 : place - 1])
 
 
 def _above(lines: Sequence[Line], index: int, cell: Sequence[Word]) -> tuple[str, ...]:
@@ -192,6 +202,8 @@ def _stacked(lines: Sequence[Line]) -> set[int]:
     for index in range(len(lines) - 1):
         line, below = lines[index], lines[index + 1]
         if len(line.cells) < 2 or len(below.cells) > len(line.cells) or any(map(_parted_value, line.cells)):
+            continue
+        if _numbers(line):  # two rows of a list
             continue
         gap = below.box[1] - line.box[3]
         before = line.box[1] - lines[index - 1].box[3] if index else float("inf")
@@ -285,6 +297,12 @@ def _parts(cell: Sequence[Word]) -> Iterator[Sequence[Word]]:
             start = end
         else:
             start += 1
+
+
+def _of_sentence(words: Sequence[Word]) -> Sequence[Word]:
+    """What of some words belongs to the last sentence."""
+    ends = [at for at, word in enumerate(words, start=1) if _END.search(word.text) and len(word.text) > 3]
+    return words[ends[-1] :] if ends else words
 
 
 def _goes_on(cell: Sequence[Word], at: int) -> bool:
