@@ -128,7 +128,8 @@ def _parted(lines: Sequence[Line], index: int) -> Line:
     full = [cell for other in rows for cell in other.cells[1:] if len(other.cells) > 2]
     ends = [cell[-1].box[2] for cell in full if _has_digit(cell[-1])]  # numbers stand on the right of their column
     height = max(word.box[3] - word.box[1] for word in line.words)
-    usual = median([gap for row in (line, *rows) for gap in _gaps_inside(row)] or [0.0])
+    gaps = sorted(gap for row in (line, *rows) for gap in _gaps_inside(row))
+    usual = gaps[len(gaps) // 4] if gaps else 0.0  # some of them may be between cells
     wide = max(_WIDE_GAP * height, _WIDER * usual)
     columns = [[cell[0].box[0] for cell in row.cells[1:]] for row in rows]
     behind = [_starts(row, wide) for row in rows]

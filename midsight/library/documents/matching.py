@@ -64,7 +64,21 @@ _ALIKE = (
     ("calories", "energy", "kcal"),
     ("breakfast", "board", "meals"),
     ("weight", "weigh", "kg", "net"),
-)
+    ("likely", "chance", "probability", "risk"),
+    ("running", "run"),
+    ("swimming", "swim"),
+    ("cycling", "bike", "bicycle", "cycle"),
+    ("staff", "employees", "people", "headcount"),
+    ("remaining", "left", "remain", "rest"),
+    ("speed", "km/h", "mph"),
+    ("distance", "far", "km", "miles"),
+    ("height", "tall", "high"),
+    *((day, day[:3]) for day in ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")),
+    *((month, month[:3]) for month in (
+        "january", "february", "march", "april", "june", "july", "august", "september", "october", "november",
+        "december",
+    )),
+)  # fmt: skip
 # what questions say in small words, which `terms` leaves out, and documents in a label
 _PHRASES = (
     (r"\b(fly|flying|going|travel\w*|sent|addressed|delivered) to\b|^where\b.*\b(to|go|goes|going)$", "to destination"),
@@ -76,6 +90,10 @@ _PHRASES = (
     (r"\bin the end\b|\baltogether\b|\bin all\b", "total"),
     (r"\b(taken|took) off\b", "deductions"),
     (r"\bhow old\b", "age"),
+    (r"\bsun\b.*\b(down|sets?)\b", "sunset"),
+    (r"\bsun\b.*\b(up|rises?)\b", "sunrise"),
+    (r"\bhow (warm|hot)\b", "high maximum"),
+    (r"\bhow cold\b", "low minimum"),
     (r"^where\b.*\b(works?|worked|employed)\b", "employer university institute"),
     (r"^where\b.*\b(lives?|stay|staying)\b", "address hotel"),
     (r"\bhow many days\b|\bhow long\b", "duration days"),
@@ -224,14 +242,14 @@ class Matcher:
         own = set(_terms(span.text))
         beside = [set(_terms(key)) for key in span.beside]
         above = [set(_terms(key)) for key in span.above]
-        head = [set(_terms(span.head))] if span.head else []
+        head = [set(_terms(key)) for key in (span.head, *span.over) if key]
         under = [set(_terms(key)) for key in span.under]
         row = [set(_terms(key)) for key in span.row]
         around = set(_terms(span.around))
         covered = sum(
             self.weight[t]
             * self._found(
-                t, ((beside, 1.0), (head, 0.9), (above, self._near if head else 0.9), (under, 0.6), (row, 0.8)), around
+                t, ((beside, 1.0), (head, 0.9), (above, self._near if head else 0.9), (under, 0.6), (row, 0.95)), around
             )
             for t in self.asked
         )

@@ -17,12 +17,18 @@ _SENTENCE_WORDS = 40
 _LABEL_WORDS = 3  # of a label below
 _MOST_ROWS = 80  # between a row and its head
 _ROW_GAP = 2.5  # of the line's height: the most white between two rows of a table
+_COLUMNS_GAP = 4.5  # the same between rows of as many columns, one more or one less: a picture stands between them
 _TIGHT = 0.5  # of the white above and below: what there is between labels and their values
 _KEY_WORDS = 8  # a longer cell is no label
 _END = re.compile(r"[.!?][\"')\]]?$")
 _OPENING = "([\"'\N{LEFT DOUBLE QUOTATION MARK}"
 _EDGES = ".,;:?()[]\"'\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
 _NUMBER = re.compile(r"[^\w\s]?\s?[+-]?\d")
+_CALENDAR = re.compile(
+    r"(mon|tue|wed|thu|fri|sat|sun|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b\.?"
+    r"|((fy|q[1-4])\W?)?(19|20)\d\d\b(?![.,]\d)|q[1-4]\b|week \d",
+    re.I,
+)
 _NAME = re.compile(r"[^\W\d_a-z]")
 _JOINS = frozenset(("of", "de", "la", "van", "von", "der", "and", "&", "the"))
 
@@ -37,6 +43,7 @@ class Span:
     beside: tuple[str, ...] = ()  # keys on the same row: label before the colon, cell on the left, head of the row
     above: tuple[str, ...] = ()  # the cell right above
     head: str = ""  # of its column, in a table
+    over: tuple[str, ...] = ()  # further heads of its column, above that one
     under: tuple[str, ...] = ()  # the cell below a number, as on tiles
     row: tuple[str, ...] = ()  # all other cells of its row, in a table
     around: str = ""  # the line or sentence that it is part of
@@ -61,13 +68,15 @@ def spans(lines: Sequence[Line]) -> list[Span]:
     found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Span] = {}
     heads, stacked = _heads(lines), _stacked(lines)
     for index, line in enumerate(lines):
+        paired = any(_is_pair(line, place) for place in range(len(line.cells)))
         for place, cell in enumerate(line.cells):
-            head = _over(lines[heads[index]], cell) if index in heads else ""
+            head, *over = [_over(lines[upper], cell) for upper in heads.get(index, ())] or [""]
             for span in _of_cell(lines, index, place, cell):
                 alone = index in stacked or index - 1 in stacked  # its neighbours on the line are not its labels
                 own = tuple(key for key in span.beside if key not in _beside(line, place)) if alone else span.beside
-                row = tuple(map(_text, (*line.cells[:place], *line.cells[place + 1 :]))) if head and span.whole else ()
-                span = replace(span, head=head, beside=own, row=row)
+                others = (*line.cells[:place], *line.cells[place + 1 :]) if head and span.whole and not paired else ()
+                row = tuple(map(_text, others))
+                span = replace(span, head=head, over=tuple(filter(None, over)), beside=own, row=row)
                 found.setdefault((span.text, span.beside, span.above), span)
     for span in _sentences(lines):
         found.setdefault((span.text, (), ()), span)
@@ -170,13 +179,13 @@ def _above(lines: Sequence[Line], index: int, cell: Sequence[Word]) -> tuple[str
     return (over,) if over and len(over.split()) <= _KEY_WORDS else ()
 
 
-def _heads(lines: Sequence[Line]) -> dict[int, int]:
-    """For each row of a table, the line that holds the heads of its columns.
+def _heads(lines: Sequence[Line]) -> dict[int, list[int]]:
+    """For each row of a table, the lines that hold heads of its columns, the nearest first.
 
-    That is the nearest above of which a cell over a number is not one. Rows without numbers go up as far as rows of
-    several cells follow each other closely.
+    The nearest is the one above of which a cell over a number is not one, or a day, a month or a year; those further up
+    count as far as rows of several cells follow each other closely. For rows without numbers it is the topmost alone.
     """
-    found: dict[int, int] = {}
+    found: dict[int, list[int]] = {}
     for index, line in enumerate(lines):
         if len(line.cells) < 2:
             continue
@@ -189,11 +198,14 @@ def _heads(lines: Sequence[Line]) -> dict[int, int]:
             if len(lines[upper].cells) < 2 or not _follows(lines[upper], lines[upper + 1]):
                 break
             over = [text for text in (_over(lines[upper], cell) for cell in numbers or line.cells) if text]
-            if over and (not numbers or not any(c.isdigit() for text in over for c in text)):
-                found[index] = upper
-                if numbers:
-                    break
+            if over and (not numbers or all(map(_is_head, over))):
+                found[index] = [*found.get(index, []), upper] if numbers else [upper]
     return found
+
+
+def _is_head(text: str) -> bool:
+    """Whether a text over a number can be the head of its column."""
+    return _CALENDAR.match(text) is not None or not any(c.isdigit() for c in text)
 
 
 def _stacked(lines: Sequence[Line]) -> set[int]:
@@ -225,9 +237,10 @@ def _numbers(line: Line) -> list[tuple[Word, ...]]:
 
 
 def _follows(line: Line, other: Line) -> bool:
-    """Whether the other line stands close below, as rows of one table do."""
+    """Whether the other line stands close below, as rows of one table do; less close where it has the same columns."""
     height = line.box[3] - line.box[1]
-    return other.box[1] - line.box[3] < _ROW_GAP * height
+    alike = len(line.cells) > 2 and abs(len(line.cells) - len(other.cells)) <= 1
+    return other.box[1] - line.box[3] < (_COLUMNS_GAP if alike else _ROW_GAP) * height
 
 
 def _over(line: Line, cell: Sequence[Word]) -> str:

@@ -79,3 +79,46 @@ def test_words_without_an_area_or_text_are_left_out() -> None:
 
 def test_around_holds_all_boxes() -> None:
     assert around([(3, 4, 5, 6), (1, 5, 2, 9)]) == (1, 4, 5, 9)
+
+
+def placed(*rows: list[tuple[str, int, int]]) -> list[str]:
+    """Lines of words that stand from one place to another, letters 20 high."""
+    words = [
+        Word(text, (x0, 40.0 * number, x1, 40.0 * number + 20))
+        for number, row in enumerate(rows)
+        for text, x0, x1 in row
+    ]
+    return texts(words)
+
+
+def test_cells_that_stand_close_are_parted_where_rows_agree() -> None:
+    head = [("Time", 0, 50), ("Destination", 100, 200), ("Platform", 250, 330)]
+    rows = [
+        [("09:04", 0, 51), ("Leeds", 62, 112), ("3", 250, 260)],
+        [("09:17", 0, 51), ("London", 62, 122), ("Road", 128, 168), ("1", 250, 260)],
+        [("09:22", 0, 51), ("Upper", 62, 106), ("Hill", 112, 150), ("5", 250, 260)],
+        [("09:41", 0, 51), ("York", 62, 100), ("2", 250, 260)],
+    ]
+    assert placed(head, *rows)[1:4] == ["09:04 | Leeds | 3", "09:17 | London Road | 1", "09:22 | Upper Hill | 5"]
+
+
+def test_a_cell_begins_where_two_rows_have_one() -> None:
+    rows = [
+        [("Employee", 0, 85), ("Grace", 110, 170), ("No.", 300, 330), ("40", 400, 420)],
+        [("Department", 0, 104), ("Logistics", 110, 200), ("Code", 300, 350), ("12", 400, 420)],
+        [("Paid", 0, 40), ("on", 46, 66), ("30/04", 110, 170), ("Place", 300, 350), ("9", 400, 410)],
+    ]
+    assert placed(*rows) == [
+        "Employee | Grace | No. | 40",
+        "Department | Logistics | Code | 12",
+        "Paid on | 30/04 | Place | 9",
+    ]
+
+
+def test_ragged_ends_part_nothing() -> None:
+    rows = [
+        [("1", 0, 10), ("Delayed", 60, 128), ("12", 138, 158), ("min", 166, 200), ("x", 300, 310)],
+        [("2", 0, 10), ("Ontimenow", 60, 130), ("x", 300, 310)],
+        [("3", 0, 10), ("Cancelledhere", 60, 158), ("x", 300, 310)],
+    ]
+    assert placed(*rows)[0] == "1 | Delayed 12 min | x"

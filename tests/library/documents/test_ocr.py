@@ -37,6 +37,38 @@ def test_spaces_that_the_engine_leaves_out_are_seen_in_the_picture() -> None:
     assert words[1][1:] == pytest.approx((120 / 400, 174 / 400), abs=0.01)
 
 
+def drawn(text: str, apart: dict[int, int]) -> list[str]:
+    """Words of a line of letters 10 wide and 2 apart, but for gaps behind some of them; a space is 8 wide."""
+    starts, at = [], 4
+    for index, letter in enumerate(text):
+        starts.append(at)
+        at += 8 if letter == " " else 10 + apart.get(index, 2)
+    line = np.full((40, at + 4, 3), 255, np.uint8)
+    for start, letter in zip(starts, text, strict=True):
+        if letter != " ":
+            line[8:32, start : start + 10] = 0
+    centres = [(start + 5) / line.shape[1] for start in starts]
+    return [word for word, *_ in ocr.split(line, text, centres)]
+
+
+def test_where_words_are_glued_the_spaces_of_the_picture_count() -> None:
+    gaps = {7: 10, 9: 10, 11: 10}  # behind "read", "on", "24"; narrower than what parts words where spaces were seen
+    assert drawn("you readon24May now", gaps) == ["you", "read", "on", "24", "May", "now"]
+    assert drawn("you ABCDEF24 now", {7: 10}) == ["you", "ABCDEF24", "now"], "the engine is believed"
+    assert drawn("to a@read24may.org now", {7: 10}) == ["to", "a@read24may.org", "now"], "an address"
+
+
+def test_a_word_begins_where_it_is_seen_to_begin() -> None:
+    line = np.full((40, 300, 3), 255, np.uint8)
+    starts = (10, 22, 60, 72)  # "ab cd", with the white from 32 to 60
+    for start in starts:
+        line[8:32, start : start + 10] = 0
+    words = ocr.split(line, "ab cd", [15 / 300, 27 / 300, 40 / 300, 65 / 300, 77 / 300])
+    assert [(word, round(start * 300), round(end * 300)) for word, start, end in words] == [
+        ("ab", 0, 32), ("cd", 60, 300),
+    ]  # fmt: skip
+
+
 def test_signs_of_a_number_do_not_part_it() -> None:
     line = np.full((40, 300, 3), 255, np.uint8)
     starts = (10, 30, 56, 76, 96)  # 6 9 . 9 9, the sign narrow

@@ -36,6 +36,33 @@ TICKET = [
     "DEPARTS        ARRIVES",
     "07:10          10:25",
 ]
+PAIRS = [
+    "Payments       Amount      Deductions     Sums",
+    "Basic pay      450.00      Income tax     28.40",
+    "Bonus          150.00      Pension        98.00",
+]
+DAYS = [
+    "               Fri 3      Sat 4       Sun 5",
+    "               sunny      cloudy      rain",
+    "high           24          22          16",
+    "chance of rain   5%          20%         95%",
+]
+SHOP = [
+    "The shop",
+    "",
+    "",
+    "Tiramisu       6.50",
+    "Panna cotta    5.90",
+    "",
+    "",
+    "Open Tuesday to Sunday. Closed on Mondays. Ring twice.",
+]
+BOARD = [
+    "Time       Destination     Platform    Operator",
+    "09:04      Leeds           3           Northern",
+    "09:41      Edinburgh       2           Lner",
+    "09:55      Hull            4           Northern",
+]
 FORM = [
     "Registration",
     "",
@@ -104,6 +131,14 @@ def test_sentences_go_over_lines() -> None:
         (MENU, "How much is the sea bass?", "27.50"),
         (MENU, "What do the peppers cost?", "12.50"),
         (TICKET, "Where is she flying to?", "Lisbon"),
+        (PAIRS, "How much was the bonus?", "150.00"),
+        (PAIRS, "How much is the pension?", "98.00"),
+        (DAYS, "How likely is rain on Saturday?", "20%"),
+        (DAYS, "How warm will it be on Friday?", "24"),
+        (SHOP, "What does the tiramisu cost?", "6.50"),
+        (SHOP, "On which day is it closed?", "Mondays"),
+        (BOARD, "Where does the train from platform 2 go?", "Edinburgh"),
+        (BOARD, "Who is the operator of the Hull train?", "Northern"),
         (TICKET, "What time does the plane land?", "10:25"),
         (["Since when", "2020-today  Agulhas Trust", "Cape Town   Aquarium"], "Since when at the Trust?", "2020-today"),
         (["Invoice 12", "Please pay by March 25, 2024 at the latest."], "When is it due?", "March 25, 2024"),
