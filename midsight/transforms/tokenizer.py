@@ -113,9 +113,7 @@ def clean(text: str) -> str:
 @without_gc()
 def clip_tokenizer() -> Tokenizer:
     """The vocabulary as a `tokenizers.Tokenizer`; built once."""
-    with gzip.open(VOCABULARY, "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")[1 : MERGES + 1]
-    merges = [(left, right) for left, right in (line.split() for line in lines)]
+    merges = _merges()
     symbols = byte_symbols()
     tokens = [*symbols, *(s + "</w>" for s in symbols), *(a + b for a, b in merges), START, END]
     vocabulary = {token: index for index, token in enumerate(tokens)}
@@ -129,6 +127,17 @@ def clip_tokenizer() -> Tokenizer:
     tokenizer.decoder = decoders.Sequence([decoders.Replace("</w>", "Ġ"), decoders.ByteLevel()])
     tokenizer.add_special_tokens([AddedToken(mark, normalized=False, special=True) for mark in (START, END)])
     return tokenizer
+
+
+def _merges() -> list[tuple[str, str]]:
+    with gzip.open(VOCABULARY, "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")[1 : MERGES + 1]
+    return [(left, right) for left, right in (line.split() for line in lines)]
+
+
+def whole_words() -> list[str]:
+    """The words that the vocabulary has as one token, about from the most common to the rarest."""
+    return [(a + b).removesuffix("</w>") for a, b in _merges() if b.endswith("</w>")]
 
 
 def byte_symbols() -> list[str]:

@@ -1,9 +1,11 @@
 """Words in pictures of text, by PP-OCRv4 in the package rapidocr-onnxruntime.
 
 The engine finds lines. It often leaves out the spaces inside them and joins cells of a table; where a line is white for
-wider than between its letters, another word begins.
+wider than between its letters, another word begins. White that could be between two words or two letters of one counts
+as what makes more sense of the letters, by a list of common words.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -15,6 +17,7 @@ import numpy.typing as npt
 from midsight.errors import MissingDependencyError
 from midsight.images import Pixels
 from midsight.library.documents.layout import Word
+from midsight.transforms.tokenizer import MERGES, whole_words
 
 INSTALL = "pip install 'midsight[documents]' && pip install --no-deps rapidocr-onnxruntime==1.4.4"
 LEAST_SIDE = 8  # pixels of the shorter side; nothing can be read in less
@@ -26,6 +29,8 @@ _DIGITS, _WIDE = 0.4, 0.5  # of the line's height: so much white parts even two 
 _CLOSING, _OPENING = frozenset(".,;:!?)]%'/-"), frozenset("([/'-#$\N{EURO SIGN}\N{POUND SIGN}")
 _PADDING = 0.12  # of the line's height, above and below: what the detector adds to the letters
 _TO_LETTERS = 2.2  # a space is at least so many times the usual white between letters
+_AROUND = ".,;:!?()[]\"'\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
+_MOST_PIECES = 8  # of a word that white seemed to part
 _PARTING = "\N{MIDDLE DOT}\N{BULLET}|"  # signs that stand between words, and never inside of one
 _WIDE_FORMS = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {0x3001: ",", 0x3002: "."}  # as Chinese writes
 
@@ -89,6 +94,7 @@ def split(line: npt.NDArray[Any], text: str, centres: Centres) -> list[tuple[str
     gaps, height = white_gaps(line), line.shape[0] / line.shape[1]
     trusted = _trusted(text)
     words: list[tuple[str, float, float]] = []
+    doubted: list[bool] = []
     start, word = 0.0, ""
     for index, letter in enumerate(text):
         parts = letter in _PARTING or (index > 0 and text[index - 1] in _PARTING)
@@ -102,9 +108,57 @@ def split(line: npt.NDArray[Any], text: str, centres: Centres) -> list[tuple[str
             middle = centres[index] if blank else (centres[index - 1] + centres[index]) / 2
             end, begin = between or (middle, middle)
             words.append((word, start, max(start, end)))
+            narrow = between is not None and between[1] - between[0] < _DIGITS * height
+            doubted.append(narrow and not parts and not blank)
             start, word = begin, ""
         word += letter.strip()
-    return [*words, (word, start, 1.0)] if word else words
+    return _sensible([*words, (word, start, 1.0)] if word else words, doubted)
+
+
+def _sensible(words: list[tuple[str, float, float]], doubted: Sequence[bool]) -> list[tuple[str, float, float]]:
+    """Neighbours joined where that makes more sense.
+
+    Args:
+        doubted: for each word but the last, whether it may go on in the next.
+    """
+    best: list[tuple[float, int]] = [(0.0, 0)]  # for so many words: the least cost, and where the last one begins
+    for end in range(1, len(words) + 1):
+        begin, found = end - 1, (math.inf, end - 1)
+        while begin >= 0 and end - begin <= _MOST_PIECES:
+            cost = best[begin][0] + _cost("".join(word for word, *_ in words[begin:end]))
+            found = min(found, (cost, begin))
+            if begin == 0 or not doubted[begin - 1] or not all(map(_is_letters, words[begin - 1 : end])):
+                break
+            begin -= 1
+        best.append(found)
+    joined, end = [], len(words)
+    while end:
+        begin = best[end][1]
+        joined.append(("".join(word for word, *_ in words[begin:end]), words[begin][1], words[end - 1][2]))
+        end = begin
+    return joined[::-1]
+
+
+def _is_letters(found: tuple[str, float, float]) -> bool:
+    return found[0].strip(_AROUND).isalpha()
+
+
+def _cost(word: str) -> float:
+    """How little sense a word makes: below 1 if it is common, more for a longer one that nobody knows."""
+    bare = word.strip(_AROUND).lower()
+    if not bare or any(c.isdigit() for c in bare):
+        return 0.8
+    if len(bare) == 1:
+        return 0.7 if bare in "ai" else 2.0
+    if (rank := _common().get(bare)) is not None:
+        return math.log(rank + 100) / math.log(MERGES)
+    return 1.5 + 0.15 * len(bare) + 3.0 * bool(re.search("[a-z][A-Z]", word))
+
+
+@lru_cache(maxsize=1)
+def _common() -> dict[str, int]:
+    """Whole words of CLIP's vocabulary, the most common first, with their rank."""
+    return {word.lower(): rank for rank, word in enumerate(whole_words())}
 
 
 def _trusted(text: str) -> list[bool]:

@@ -58,6 +58,19 @@ def test_where_words_are_glued_the_spaces_of_the_picture_count() -> None:
     assert drawn("to a@read24may.org now", {7: 10}) == ["to", "a@read24may.org", "now"], "an address"
 
 
+@pytest.mark.parametrize(
+    ("text", "gaps", "words"),
+    [
+        ("Confirmationnumber:77", {4: 10, 11: 10, 13: 10, 18: 10}, ["Confirmation", "number:", "77"]),
+        ("Server:Noor", {1: 10, 4: 10, 6: 10, 9: 10}, ["Server:", "Noor"]),
+        ("DanielWhitmore", {5: 10}, ["Daniel", "Whitmore"]),
+        ("11 September", {5: 20}, ["11", "Sep", "tember"]),
+    ],
+)
+def test_white_inside_of_a_word_does_not_part_it(text: str, gaps: dict[int, int], words: list[str]) -> None:
+    assert drawn(text, gaps) == words
+
+
 def test_a_word_begins_where_it_is_seen_to_begin() -> None:
     line = np.full((40, 300, 3), 255, np.uint8)
     starts = (10, 22, 60, 72)  # "ab cd", with the white from 32 to 60
