@@ -4,6 +4,7 @@ A language model that sees no page reads a table only if each row stands on a li
 columns only if the columns follow each other. Both are told from the gaps between words alone.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -12,6 +13,7 @@ import numpy as np
 
 from midsight.plm.boxes import Box
 
+_YEAR = re.compile(r"(19|20)\d\d$")
 CELL = " | "  # between cells of one line
 _CELL_GAP = 1.2  # of the letters' height: a wider gap inside a line starts another cell
 _CLOSE_GAP, _BESIDE = 0.45, 2  # of the letters' height, where a cell of so many rows above or below starts or ends
@@ -121,7 +123,7 @@ def _block(words: list[Word], depth: int) -> list[Line]:
 def _parted(lines: Sequence[Line], index: int) -> Line:
     """A row of a table, its cells parted where they stand close but a cell of a row beside it starts or ends there."""
     line = lines[index]
-    if len(line.cells) < 2:
+    if len(line.cells) < 2 and not _in_table(lines, index):
         return line
     near = [*lines[max(0, index - _BESIDE) : index], *lines[index + 1 : index + 1 + _BESIDE]]
     rows = [other for other in near if len(other.cells) > 1]
@@ -146,7 +148,7 @@ def _parted(lines: Sequence[Line], index: int) -> Line:
                 for places in (columns, behind)
             )
             if (
-                (gap > _CLOSE_GAP * height and meets)
+                (gap > _CLOSE_GAP * height and meets and len(line.cells) > 1)
                 or (gap > _CLOSEST_GAP * height and cells_start >= _AGREE)
                 or (gap > wide and words_start >= _AGREE)
             ):
@@ -154,6 +156,12 @@ def _parted(lines: Sequence[Line], index: int) -> Line:
             else:
                 cells[-1].append(word)
     return Line(tuple(map(tuple, cells)))
+
+
+def _in_table(lines: Sequence[Line], index: int) -> bool:
+    """Whether rows of a table stand above and below a line of one cell."""
+    around_it = [*lines[max(0, index - 1) : index], *lines[index + 1 : index + 2]]
+    return len(around_it) == 2 and all(len(other.cells) > 1 for other in around_it)
 
 
 def _has_digit(word: Word) -> bool:
@@ -228,7 +236,8 @@ def _line(row: Sequence[Word]) -> Line:
     height = median(w.box[3] - w.box[1] for w in row)
     cells: list[list[Word]] = []
     for word in row:
-        if cells and word.box[0] - cells[-1][-1].box[2] <= _CELL_GAP * height:
+        years = bool(cells) and _YEAR.match(word.text) and _YEAR.match(cells[-1][-1].text)  # heads of columns
+        if cells and not years and word.box[0] - cells[-1][-1].box[2] <= _CELL_GAP * height:
             cells[-1].append(word)
         else:
             cells.append([word])

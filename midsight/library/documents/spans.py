@@ -15,14 +15,16 @@ from midsight.plm.boxes import Box
 _PROSE = 6  # words, from which a cell is running text
 _SENTENCE_WORDS = 40
 _LABEL_WORDS = 3  # of a label below
+_BARS = 3  # names on the axis of a chart, at least
+_ON_AXIS = 0.5  # of half the way to the next name: so near to its middle a number stands over a name
 _MOST_ROWS = 80  # between a row and its head
 _ROW_GAP = 2.5  # of the line's height: the most white between two rows of a table
-_COLUMNS_GAP = 4.5  # the same between rows of as many columns, one more or one less: a picture stands between them
+_COLUMNS_GAP = 6.0  # the same between rows of as many columns, one more or one less: a picture stands between them
 _TIGHT = 0.5  # of the white above and below: what there is between labels and their values
 _KEY_WORDS = 8  # a longer cell is no label
 _END = re.compile(r"[.!?][\"')\]]?$")
 _OPENING = "([\"'\N{LEFT DOUBLE QUOTATION MARK}"
-_EDGES = ".,;:?()[]\"'\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
+_EDGES = ".,;:?!()[]\"'\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
 _NUMBER = re.compile(r"[^\w\s]?\s?[+-]?\d")
 _CALENDAR = re.compile(
     r"(mon|tue|wed|thu|fri|sat|sun|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b\.?"
@@ -66,7 +68,7 @@ class Span:
 def spans(lines: Sequence[Line]) -> list[Span]:
     """All spans of a page, in reading order; of equal words with equal keys the first."""
     found: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Span] = {}
-    heads, stacked = _heads(lines), _stacked(lines)
+    heads, stacked, bars = _heads(lines), _stacked(lines), _bars(lines)
     for index, line in enumerate(lines):
         paired = any(_is_pair(line, place) for place in range(len(line.cells)))
         for place, cell in enumerate(line.cells):
@@ -76,7 +78,8 @@ def spans(lines: Sequence[Line]) -> list[Span]:
                 own = tuple(key for key in span.beside if key not in _beside(line, place)) if alone else span.beside
                 others = (*line.cells[:place], *line.cells[place + 1 :]) if head and span.whole and not paired else ()
                 row = tuple(map(_text, others))
-                span = replace(span, head=head, over=tuple(filter(None, over)), beside=own, row=row)
+                under = (bars[index, place],) if (index, place) in bars else span.under
+                span = replace(span, head=head, over=tuple(filter(None, over)), beside=own, row=row, under=under)
                 found.setdefault((span.text, span.beside, span.above), span)
     for span in _sentences(lines):
         found.setdefault((span.text, (), ()), span)
@@ -113,7 +116,9 @@ def _of_cell(lines: Sequence[Line], index: int, place: int, cell: tuple[Word, ..
     if len(value or cell) > 1:
         for part in _parts(value or cell):
             before = _text(_of_sentence(cell[: cell.index(part[0])])[-_KEY_WORDS:])
-            keys = (before, *beside) if before else beside
+            behind = _text(cell[cell.index(part[-1]) + 1 :][:_KEY_WORDS])  # 2 adults, 12:15 Lunch
+            counts = not before and behind and _NUMBER.match(part[0].text)
+            keys = (before, *beside) if before else (behind, *beside) if counts else beside
             yield _span(part, index, keys, above, around, whole=False)
 
 
@@ -200,6 +205,28 @@ def _heads(lines: Sequence[Line]) -> dict[int, list[int]]:
             over = [text for text in (_over(lines[upper], cell) for cell in numbers or line.cells) if text]
             if over and (not numbers or all(map(_is_head, over))):
                 found[index] = [*found.get(index, []), upper] if numbers else [upper]
+    return found
+
+
+def _bars(lines: Sequence[Line]) -> dict[tuple[int, int], str]:
+    """For numbers of a chart, by line and cell: the name on the axis that they stand above.
+
+    The axis is a line of several cells without numbers, or of years and the like; numbers alone stand over it.
+    """
+    found: dict[tuple[int, int], str] = {}
+    for axis, line in enumerate(lines):
+        names = [(_text(cell), (cell[0].box[0] + cell[-1].box[2]) / 2) for cell in line.cells]
+        if len(names) < _BARS or not all(map(_is_head, (name for name, _ in names))):
+            continue
+        half = min(b - a for (_, a), (_, b) in zip(names, names[1:], strict=False)) / 2
+        for upper in range(axis - 1, -1, -1):
+            if any(number(_text(cell)) is None or _NAME.search(_text(cell)) for cell in lines[upper].cells):
+                break
+            for place, cell in enumerate(lines[upper].cells):
+                middle = (cell[0].box[0] + cell[-1].box[2]) / 2
+                name, at = min(names, key=lambda entry: abs(entry[1] - middle))
+                if abs(at - middle) < _ON_AXIS * half:
+                    found[upper, place] = name
     return found
 
 

@@ -15,6 +15,7 @@ _ORDER = re.compile(
 )
 _PRICE = re.compile(r"\b(cheapest|expensive|dearest|costs?)\b", re.I)
 _VALUE = re.compile(r"\b(what|which)\s+(is|was)\s+the\s+\w*\s*(value|number|price|amount|figure|share|total)\b", re.I)
+_FAR = 40  # lines
 _TOTALS = frozenset(stem for word in ("total", "subtotal", "sum", "tax", "vat", "gst", "net") for stem in terms(word))
 
 
@@ -59,7 +60,8 @@ def _entry(value: Span, spans: Sequence[Span]) -> list[Span]:
     """What a number belongs to: the head of its row, or the text of its tile."""
     names = (*value.beside[-1:], *value.under, *value.beside, *value.above)
     for name in names:
-        here = [s for s in spans if s.text == name and abs(s.line - value.line) <= 2 and number(name) is None]
+        near = _FAR if name in value.under else 2  # the axis of a chart is below all of its bars
+        here = [s for s in spans if s.text == name and abs(s.line - value.line) <= near and number(name) is None]
         if here:
             return here[:1]
     return []
