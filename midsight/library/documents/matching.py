@@ -147,10 +147,8 @@ _LOOKS: tuple[tuple[str, Look], ...] = (
     (r"\b(percent|percentage|what share)\b", "percent"),
     (r"\bhow many\b|\bquantity\b|\bhow old\b|\bwhat year\b|\bwhich year\b", "number"),
     (r"\b(how much|price|cost|total|subtotal|amount|balance|salary|fee|tax|vat)\b", "money"),
-    (
-        r"^(who|whom|whose|to whom|for whom)\b|\b(person|author|name of|customer|recipient|sender)\b|\bwhich (doctor|physician|speaker|manager|candidate)\b",
-        "name",
-    ),
+    (r"^(who|whom|whose|to whom|for whom)\b|\b(person|author|name of|customer|recipient|sender)\b", "name"),
+    (r"\bwhich (doctor|physician|speaker|manager|candidate)\b", "name"),
 )
 
 
