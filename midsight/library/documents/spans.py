@@ -7,6 +7,7 @@ row and of its column, in a form the label on its left, above it, or before the 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from midsight.library.documents.layout import Line, Word
 from midsight.library.documents.numerals import number
@@ -15,6 +16,7 @@ from midsight.plm.boxes import Box
 _PROSE = 6  # words, from which a cell is running text
 _SENTENCE_WORDS = 40
 _LABEL_WORDS = 3  # of a label below
+_COUNTED_WORDS = 2  # behind a number that tell what it counts
 _BARS = 3  # names on the axis of a chart, at least
 _ON_AXIS = 0.5  # of half the way to the next name: so near to its middle a number stands over a name
 _MOST_ROWS = 80  # between a row and its head
@@ -78,7 +80,8 @@ def spans(lines: Sequence[Line]) -> list[Span]:
                 own = tuple(key for key in span.beside if key not in _beside(line, place)) if alone else span.beside
                 others = (*line.cells[:place], *line.cells[place + 1 :]) if head and span.whole and not paired else ()
                 row = tuple(map(_text, others))
-                under = (bars[index, place],) if (index, place) in bars else span.under
+                name, title = bars.get((index, place), ("", ""))
+                under, over = ((name,), [title]) if name else (span.under, over)
                 span = replace(span, head=head, over=tuple(filter(None, over)), beside=own, row=row, under=under)
                 found.setdefault((span.text, span.beside, span.above), span)
     for span in _sentences(lines):
@@ -116,9 +119,10 @@ def _of_cell(lines: Sequence[Line], index: int, place: int, cell: tuple[Word, ..
     if len(value or cell) > 1:
         for part in _parts(value or cell):
             before = _text(_of_sentence(cell[: cell.index(part[0])])[-_KEY_WORDS:])
-            behind = _text(cell[cell.index(part[-1]) + 1 :][:_KEY_WORDS])  # 2 adults, 12:15 Lunch
-            counts = not before and behind and _NUMBER.match(part[0].text)
-            keys = (before, *beside) if before else (behind, *beside) if counts else beside
+            counted = len(part) == 1 and _NUMBER.match(part[0].text) and not _closes(part[0])
+            after = cell[cell.index(part[-1]) + 1 :][:_COUNTED_WORDS] if counted else ()  # 2 adults, 12:15 Lunch
+            behind = _text(tuple(takewhile(lambda word: word.text[0].isalpha(), after)))
+            keys = (*filter(None, (before, behind)), *beside)
             yield _span(part, index, keys, above, around, whole=False)
 
 
@@ -208,25 +212,29 @@ def _heads(lines: Sequence[Line]) -> dict[int, list[int]]:
     return found
 
 
-def _bars(lines: Sequence[Line]) -> dict[tuple[int, int], str]:
-    """For numbers of a chart, by line and cell: the name on the axis that they stand above.
+def _bars(lines: Sequence[Line]) -> dict[tuple[int, int], tuple[str, str]]:
+    """For numbers of a chart, by line and cell: the name on the axis that they stand above, and the chart's title.
 
     The axis is a line of several cells without numbers, or of years and the like; numbers alone stand over it.
     """
-    found: dict[tuple[int, int], str] = {}
+    found: dict[tuple[int, int], tuple[str, str]] = {}
     for axis, line in enumerate(lines):
         names = [(_text(cell), (cell[0].box[0] + cell[-1].box[2]) / 2) for cell in line.cells]
         if len(names) < _BARS or not all(map(_is_head, (name for name, _ in names))):
             continue
         half = min(b - a for (_, a), (_, b) in zip(names, names[1:], strict=False)) / 2
-        for upper in range(axis - 1, -1, -1):
-            if any(number(_text(cell)) is None or _NAME.search(_text(cell)) for cell in lines[upper].cells):
-                break
+        top = axis
+        while top and all(
+            number(_text(cell)) is not None and not _NAME.search(_text(cell)) for cell in lines[top - 1].cells
+        ):
+            top -= 1
+        title = lines[top - 1].text if top else ""
+        for upper in range(top, axis):
             for place, cell in enumerate(lines[upper].cells):
                 middle = (cell[0].box[0] + cell[-1].box[2]) / 2
                 name, at = min(names, key=lambda entry: abs(entry[1] - middle))
                 if abs(at - middle) < _ON_AXIS * half:
-                    found[upper, place] = name
+                    found[upper, place] = name, title
     return found
 
 

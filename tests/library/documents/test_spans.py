@@ -63,6 +63,20 @@ BOARD = [
     "09:41      Edinburgh       2           Lner",
     "09:55      Hull            4           Northern",
 ]
+CHART = [
+    "Wind farms",
+    "60",
+    "                    55",
+    "40        42",
+    "20                              17",
+    "          Norway    Sweden    Iceland",
+]
+YEARS = [
+    "                2022    2023    2024",
+    "Units sold      1204    1877    2430",
+    "Revenue         2.1     3.4     4.5",
+]
+DAY = ["09:00 Coffee", "12:15 Lunch", "13:30 Talks", "For 2 adults and 3 children."]
 FORM = [
     "Registration",
     "",
@@ -131,6 +145,12 @@ def test_sentences_go_over_lines() -> None:
         (MENU, "How much is the sea bass?", "27.50"),
         (MENU, "What do the peppers cost?", "12.50"),
         (TICKET, "Where is she flying to?", "Lisbon"),
+        (CHART, "How many wind farms has Sweden?", "55"),
+        (CHART, "How many farms are in Iceland?", "17"),
+        (YEARS, "How many units were sold in 2023?", "1877"),
+        (YEARS, "What was the revenue in 2024?", "4.5"),
+        (DAY, "What time is lunch?", "12:15"),
+        (DAY, "How many adults?", "2"),
         (PAIRS, "How much was the bonus?", "150.00"),
         (PAIRS, "How much is the pension?", "98.00"),
         (DAYS, "How likely is rain on Saturday?", "20%"),
