@@ -14,7 +14,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.documents import write
 from benchmarks.photographs import Question, Told, Way, ask_all, table, with_article
+from midsight.files import atomic_write
 
 MARKS = ("quartz", "basalt", "velvet", "lattice")  # one token each; their rows of the table are the soft words
 TOLD = f"The picture shows {' '.join(MARKS)}."
 WHAT = ("What is in this picture?", "What is this?", "What does the picture show?")
+KEEP_EVERY = 20  # steps, some minutes on a CPU
 NEAR = 20  # names that count as alike
 log = logging.getLogger(__name__)
 
@@ -134,6 +136,8 @@ class Seeing:
         lora = LoraConfig(r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear")
         torch.manual_seed(settings.seed)
         self.adapted = get_peft_model(model.language_model, lora)
+        head = model.language_model.lm_head  # a table of its own, for soft words are nothing that could be written
+        head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=False)
         self.model, self.tokenizer, self.table = model, model.tokenizer, table
         self.words = SoftWords(width, settings.hidden, table.shape[1], float(table.norm(dim=1).mean()))
         found = [self.tokenizer.encode(f" {mark}") for mark in MARKS]
@@ -187,8 +191,12 @@ class Seeing:
         self.model.token_embedding.weight[self.marks] = self.words(place[None])[0].to(self.model.dtype)
 
 
-def train(seeing: Seeing, rows: Rows, settings: Settings) -> list[float]:
-    """The losses of all steps."""
+def train(seeing: Seeing, rows: Rows, settings: Settings, kept: Path) -> list[float]:
+    """The losses of all steps.
+
+    Args:
+        kept: file that takes the state every `KEEP_EVERY` steps, and that an interrupted run goes on from.
+    """
     groups = [
         {"params": list(seeing.words.parameters()), "lr": settings.lr, "weight_decay": 0.01},
         {"params": list(seeing.parameters()), "lr": settings.lora_lr, "weight_decay": 0.0},
@@ -196,20 +204,35 @@ def train(seeing: Seeing, rows: Rows, settings: Settings) -> list[float]:
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98))
     peaks = [settings.lr, settings.lora_lr]
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peaks, settings.steps, pct_start=settings.warmup)
-    losses, start = [], time.perf_counter()
-    for step in range(settings.steps):
+    trained = [parameter for group in groups for parameter in group["params"]]  # type: ignore[attr-defined]
+    losses: list[float] = []
+    if kept.exists() and (state := torch.load(kept, weights_only=True))["settings"] == asdict(settings):
+        for parameter, value in zip(trained, state["trained"], strict=True):
+            parameter.data.copy_(value)
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        rows.draw.setstate(state["draw"])
+        rows.generator.set_state(state["generator"])
+        losses = state["losses"]
+    start, first = time.perf_counter(), len(losses)
+    for step in range(first, settings.steps):
         loss = seeing.loss(*rows.batch())
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)  # type: ignore[attr-defined]
+        nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
-        if step % 20 == 19:
-            seconds = (time.perf_counter() - start) / (step + 1)
-            log.info(
-                "step %d of %d, loss %.3f, %.2f s a step", step + 1, settings.steps, np.mean(losses[-20:]), seconds
-            )
+        if (step + 1) % KEEP_EVERY and step + 1 < settings.steps:
+            continue
+        seconds = (time.perf_counter() - start) / (step + 1 - first)
+        log.info("step %d of %d, loss %.3f, %.2f s a step", step + 1, settings.steps, np.mean(losses[-20:]), seconds)
+        with atomic_write(kept) as file:
+            torch.save({
+                "settings": asdict(settings), "trained": [parameter.data for parameter in trained], "losses": losses,
+                "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict(),
+                "draw": rows.draw.getstate(), "generator": rows.generator.get_state(),
+            }, file)  # fmt: skip
     return losses
 
 
@@ -245,7 +268,7 @@ def run(work: Path, settings: Settings, most: int) -> str:
     names = visible_names()
     places = torch.from_numpy(looks.embed_texts(list(names), "photo"))
     seeing = Seeing(open_smollm2(), places.shape[1], settings)
-    losses = train(seeing, Rows(names, places, settings), settings)
+    losses = train(seeing, Rows(names, places, settings), settings, work / "projector.pt")
     pictures = packaged.everyday(work / "data")
     questions = list(ask_all(pictures, work / "data"))
     few = set(random.Random(2).sample(sorted({question.number for question in questions}), most))
