@@ -121,6 +121,8 @@ def _sensible(words: list[tuple[str, float, float]], doubted: Sequence[bool]) ->
     Args:
         doubted: for each word but the last, whether it may go on in the next.
     """
+    if not any(doubted):
+        return words
     best: list[tuple[float, int]] = [(0.0, 0)]  # for so many words: the least cost, and where the last one begins
     for end in range(1, len(words) + 1):
         begin, found = end - 1, (math.inf, end - 1)
