@@ -35,6 +35,7 @@ HELPERS = {
     "moderation",
     "names",
     "photographs",
+    "projector",
     "plm_case",
     "plm_folders",
     "report",
