@@ -29,7 +29,8 @@ _OPENING = "([\"'\N{LEFT DOUBLE QUOTATION MARK}"
 _EDGES = ".,;:?!()[]\"'\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}"
 _NUMBER = re.compile(r"[^\w\s]?\s?[+-]?\d")
 _CALENDAR = re.compile(
-    r"(mon|tue|wed|thu|fri|sat|sun|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\b\.?"
+    r"((mon|tues?|wed(nes)?|thu(rs)?|fri|sat(ur)?|sun)(day)?|jan(uary)?|feb(ruary)?|mar(ch)?|apr(il)?|may|june?|july?"
+    r"|aug(ust)?|sept?(ember)?|oct(ober)?|nov(ember)?|dec(ember)?)\b"
     r"|((fy|q[1-4])\W?)?(19|20)\d\d\b(?![.,]\d)|q[1-4]\b|week \d",
     re.I,
 )

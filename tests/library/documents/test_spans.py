@@ -5,7 +5,7 @@ import pytest
 from midsight.library.documents.layout import Word
 from midsight.library.documents.matching import Matcher, has_look, wanted_look
 from midsight.library.documents.numerals import number
-from midsight.library.documents.spans import Span, labels, spans
+from midsight.library.documents.spans import Span, _is_head, labels, spans
 from midsight.library.documents.tables import compared
 from tests.library.documents.makers import lines_of
 
@@ -124,6 +124,15 @@ def test_a_value_behind_a_colon_has_its_label() -> None:
     span = named(spans(lines_of(FORM)), "12 May 2024")
     assert span.beside == ("Start date:",)
     assert len(span.boxes) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "head"),
+    [("Fri 3", True), ("Thursday 4", True), ("Sept 2024", True), ("Q3", True), ("2023", True), ("Amount", True),
+     ("Monitor 15", False), ("Decor 3", False), ("Marble 20", False), ("2,430", False), ("19.5", False)],
+)  # fmt: skip
+def test_days_months_and_years_head_columns(text: str, head: bool) -> None:
+    assert _is_head(text) is head
 
 
 def test_sentences_go_over_lines() -> None:
