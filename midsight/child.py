@@ -4,17 +4,14 @@ child = started((sys.executable, "-P", "-m", "midsight.library.index.worker"), {
 child.send({"path": "cat.jpg"})
 header, data = child.receive(seconds=10)      EOFError where it died; `death` then says why
 
-A `Template` is for those who need several, or new ones soon: it loads libraries once, and each child is a copy of it.
-
 Messages are a header in JSON and plain bytes behind it: nothing that a broken file could make of the child is run by
-the other side. The child's side is `connection`, `send`, `receive`, `give_time`, `note` and `split`; it ends when its
-parent is gone.
+the other side. The child's side is `connection`, `send`, `receive` and `give_time`; it ends when its parent is gone.
+
+Those who need several, or new ones soon, have them copied from one that is ready: `midsight.forked`.
 """
 
 import contextlib
 import json
-import math
-import mmap
 import os
 import select
 import signal
@@ -22,21 +19,19 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, Generic, Protocol, TypeVar
+
+C = TypeVar("C", bound="Child")
 
 SUPPORTED = os.name == "posix"  # elsewhere a connection cannot be handed to a new process
+GRACE = 5.0  # seconds in which the system has to end one
 _LENGTHS = struct.Struct("<QQ")  # bytes of the header and of what follows it
 _MOST = 1 << 34  # bytes of one message: more was not meant
 _BUFFER = 4 << 20  # bytes that may lie in the connection
-_PAGE = 4096  # bytes of what a copy notes
-_LENGTH = struct.Struct("<Q")  # bytes of a note; 0 while it is written
 _START = 120.0  # seconds in which a new process has to be there, on a busy machine
-_GRACE = 5.0  # seconds in which the system has to end one
 
 
 def send(connection: socket.socket, header: Mapping[str, Any], data: Any = b"") -> None:
@@ -86,33 +81,6 @@ def give_time(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-_page: mmap.mmap | None = None  # of a copy
-
-
-def note(what: Mapping[str, Any]) -> None:
-    """In a copy: what its parent should know if it dies now; takes the place of the last note, and costs no message.
-
-    Raises:
-        ValueError: it is too long.
-    """
-    if _page is not None:
-        text = json.dumps(what).encode()
-        _page[: _LENGTH.size] = _LENGTH.pack(0)
-        _page[_LENGTH.size : _LENGTH.size + len(text)] = text
-        _page[: _LENGTH.size] = _LENGTH.pack(len(text))
-
-
-def _new_page() -> int:
-    """A file of nothing but memory, where the system has that."""
-    if hasattr(os, "memfd_create"):
-        number = os.memfd_create("midsight-note")
-    else:
-        with tempfile.TemporaryFile() as file:
-            number = os.dup(file.fileno())
-    os.truncate(number, _PAGE)
-    return number
-
-
 @dataclass(frozen=True)
 class Death:
     """How a child ended: whether its time was over, and words for it behind the name of a file."""
@@ -144,17 +112,10 @@ class Child:
         process: it.
         connection: to it.
         hello: the first message.
-        page: what it writes notes to.
     """
 
-    def __init__(
-        self,
-        process: Process,
-        connection: socket.socket,
-        hello: Mapping[str, Any],
-        page: mmap.mmap | None = None,
-    ) -> None:
-        self._process, self._connection, self._page = process, connection, page
+    def __init__(self, process: Process, connection: socket.socket, hello: Mapping[str, Any]) -> None:
+        self._process, self._connection = process, connection
         self._fresh = True
         self._waiting = threading.Lock()
         with contextlib.suppress(OSError):  # where it is gone already, the first question says so
@@ -174,8 +135,11 @@ class Child:
             events.register(number, select.POLLIN)
         return number >= 0 and not events.poll(0)
 
-    def send(self, header: Mapping[str, Any], data: Any = b"") -> None:
+    def send(self, header: Mapping[str, Any], data: Any = b"", files: Sequence[int] = ()) -> None:
         """Give it a message.
+
+        Args:
+            files: open ones that go with one byte behind it, for `socket.recv_fds`.
 
         Raises:
             OSError: it is gone.
@@ -183,6 +147,8 @@ class Child:
         with self._waiting:
             self._connection.settimeout(_START)
             send(self._connection, header, data)
+            if files:
+                socket.send_fds(self._connection, [b"."], list(files))
 
     def receive(self, seconds: float) -> tuple[dict[str, Any], bytearray]:
         """Its next message.
@@ -207,7 +173,7 @@ class Child:
         """Ends it, from any thread; whoever waits for an answer hears of the end."""
         self._process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=_GRACE)
+            self._process.wait(timeout=GRACE)
 
     def end(self) -> int | None:
         """Ends it, closes the connection, and gives its exit code; None where the system cannot end it now."""
@@ -217,17 +183,9 @@ class Child:
             self._process.kill()
         self._connection.close()
         try:
-            return self._process.wait(timeout=_GRACE)
+            return self._process.wait(timeout=GRACE)
         except subprocess.TimeoutExpired:
             return None
-
-    def noted(self) -> dict[str, Any]:
-        """What a copy that has died noted last; empty if nothing, or if it died while it did so."""
-        if self._page is None:
-            return {}
-        (length,) = _LENGTH.unpack_from(self._page)
-        found: dict[str, Any] = json.loads(self._page[_LENGTH.size : _LENGTH.size + length] or b"{}")
-        return found
 
     def death(self, error: Exception, seconds: float) -> Death:
         """Ends it after an error of `send` or `receive`.
@@ -250,7 +208,7 @@ def started(command: Sequence[str], hello: Mapping[str, Any]) -> Child:
         command: what to start; the number of a connection is added to it.
         hello: the first message.
     """
-    ours, theirs = _pair()
+    ours, theirs = pair()
     # the package must be the one that runs here; a command has -P so that nothing is imported from the current folder,
     # which may be one of pictures from anywhere
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -262,173 +220,31 @@ def started(command: Sequence[str], hello: Mapping[str, Any]) -> Child:
     return Child(process, ours, hello)
 
 
-def _pair() -> tuple[socket.socket, socket.socket]:
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a connection that takes much before anybody reads."""
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
     return ours, theirs
 
 
-class Template:
-    """A process that has loaded what its children need: each is a copy of it, quick to make and in the same memory.
-
-    Args:
-        command: what to start; it ends in `split`.
-    """
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = command
-        self._process: Child | None = None
-        self._lock = threading.Lock()
-        self._closed = False
-
-    def child(self, hello: Mapping[str, Any]) -> Child:
-        """A new copy; the first one takes as long as the template needs to load.
-
-        Args:
-            hello: the first message.
-
-        Raises:
-            EOFError, OSError: the template does not start, or is closed.
-        """
-        ours, theirs = _pair()
-        page = -1
-        try:
-            page = _new_page()
-            pid = self._asked({"copy": True}, (theirs.fileno(), page))["pid"]
-            return Child(_Copy(self, pid), ours, hello, mmap.mmap(page, _PAGE))
-        except (EOFError, OSError):
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            if page >= 0:
-                os.close(page)
-
-    def close(self) -> None:
-        """Ends it, at once; its children end with their connections."""
-        self._closed = True
-        process = self._process
-        if process is not None:
-            process.kill()  # before the lock, for a thread may have that which waits until it has loaded
-        with self._lock:
-            self._forget()
-
-    def _asked(self, question: Mapping[str, Any], passed: Sequence[int] = ()) -> dict[str, Any]:
-        """Its answer. Where something is passed and it is gone, another one is started."""
-        with self._lock:
-            if self._closed:
-                raise EOFError
-            if self._process is None or (passed and not self._process.alive):
-                self._forget()
-                self._process = started(self._command, {})
-            try:
-                self._process.send(question)
-                if passed:
-                    socket.send_fds(self._process._connection, [b"."], list(passed))
-                return self._process.receive(_GRACE)[0]
-            except (EOFError, OSError):  # an answer that comes later would be taken for another's
-                self._forget()
-                raise
-
-    def _forget(self) -> None:
-        if self._process is not None:
-            self._process.close()
-        self._process = None
-
-
-class _Copy:
-    """A child of a template, as a `Process`: its exit code is known to the template alone."""
-
-    def __init__(self, template: Template, pid: int) -> None:
-        self._template, self._pid = template, pid
-        self._code: int | None = None
-
-    def poll(self) -> int | None:
-        if self._code is None:
-            self._code = self._asked("code")
-        return self._code
-
-    def kill(self) -> None:
-        if self.poll() is None:
-            self._code = self._asked("kill")
-
-    def wait(self, timeout: float | None = None) -> int:
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if time.monotonic() > end:
-                raise subprocess.TimeoutExpired("a copy", timeout or 0.0)
-            time.sleep(0.005)
-        return code
-
-    def _asked(self, what: str) -> int | None:
-        if self._template._process is None:
-            return -signal.SIGKILL  # no template any more: what became of its child is not to be known
-        try:
-            code: int | None = self._template._asked({what: self._pid})["code"]
-        except (EOFError, OSError):
-            return -signal.SIGKILL
-        return code
-
-
-def split(control: socket.socket, serve: Callable[[socket.socket], None]) -> None:
-    """In a template: copies of this process, each of which serves a connection; until the other side is gone.
-
-    No other thread may run: a copy would wait for its locks for ever.
-    """
-    receive(control)  # hello
-    codes: dict[int, int | None] = {}
-    while True:
-        question, _ = receive(control)
-        if "copy" in question:
-            _, (number, page, *_), _, _ = socket.recv_fds(control, 1, 2)
-            pid = os.fork()
-            if pid == 0:
-                control.close()
-                _serve_and_leave(number, page, serve)
-            os.close(number)
-            os.close(page)
-            codes[pid] = None
-            send(control, {"pid": pid})
-            continue
-        ((what, pid),) = question.items()
-        if codes.get(pid, 0) is None:
-            if what == "kill":
-                os.kill(pid, signal.SIGKILL)
-            found, status = os.waitpid(pid, 0 if what == "kill" else os.WNOHANG)
-            codes[pid] = os.waitstatus_to_exitcode(status) if found else None
-        send(control, {"code": codes.get(pid, -signal.SIGKILL)})  # kept, as two threads may ask; unknown: of another
-
-
-def _serve_and_leave(number: int, page: int, serve: Callable[[socket.socket], None]) -> NoReturn:
-    global _page
-    code = 1
-    try:
-        _page = mmap.mmap(page, _PAGE)
-        with contextlib.suppress(EOFError, ConnectionError), socket.socket(fileno=number) as parent:
-            serve(parent)
-        code = 0
-    finally:
-        os._exit(code)
-
-
-class Children:
+class Children(Generic[C]):
     """One child for each thread that asks; started on first use, started anew after a death.
 
     Args:
         start: starts one; may raise EOFError or OSError.
     """
 
-    def __init__(self, start: Callable[[], Child]) -> None:
+    def __init__(self, start: Callable[[], C]) -> None:
         self._start = start
         self._of_thread = threading.local()
-        self._all: list[Child] = []
+        self._all: list[C] = []
         self._lock = threading.Lock()
         self._closed = False
 
-    def mine(self) -> Child | None:
+    def mine(self) -> C | None:
         """This thread's child; None once they are closed. Raises what `start` raises."""
-        child: Child | None = getattr(self._of_thread, "child", None)
+        child: C | None = getattr(self._of_thread, "child", None)
         if child is not None and child.idle:
             return child
         if child is not None:

@@ -1,6 +1,6 @@
 """The processes that decode what a server was sent: copies of `python -P -m midsight.serve.child NUMBER`.
 
-One that hangs or dies costs the file that did it; see `midsight.child`. Each is given a file's bytes, or the path of
+One that hangs or dies costs the file that did it; see `midsight.forked`. Each is given a file's bytes, or the path of
 one in the index, and what to make of it, and answers with pixels, or with a small picture's file. They know nothing of
 HTTP, and load none of what a server needs for that.
 """
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from midsight import threads, video
-from midsight.child import connection, give_time, receive, send, split
+from midsight.child import connection, give_time, receive, send
 from midsight.configs import PreprocessConfig
 from midsight.errors import InputError, MidsightError
+from midsight.forked import split
 from midsight.images import Limits, Scratch, load_image
 from midsight.transforms.image import ImageTransform, from_config
 from midsight.video import MediaWarning, VideoLimits

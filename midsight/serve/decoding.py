@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from midsight import child as processes
-from midsight.child import Children, Template
+from midsight.child import Children
 from midsight.configs import PreprocessConfig
+from midsight.forked import Template
 from midsight.images import Limits, Pixels
 from midsight.serve.batching import stopping
 from midsight.serve.child import Reader, Reading, Shown, Unreadable, Wanted

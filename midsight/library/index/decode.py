@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from midsight import child as processes
-from midsight.child import Child, Children, Template
+from midsight.child import Child, Children
 from midsight.errors import MidsightError
+from midsight.forked import Template
 from midsight.library.index.scan import Found
 from midsight.library.index.worker import HASH_RATE, Answer, Job, Place, read_all
 

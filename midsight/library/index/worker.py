@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from midsight import child, threads, video
+from midsight import child, forked, threads, video
 from midsight.configs import PreprocessConfig
 from midsight.errors import MediaError, MidsightError
 from midsight.files import content_hash
@@ -226,7 +226,7 @@ def serve(connection: socket.socket) -> None:
     while True:
         wanted, _ = child.receive(connection)
         files = [(Path(os.fsdecode(bytes.fromhex(path))), kind) for path, kind in wanted["files"]]
-        for answer in read_all(files, job, child.give_time, child.note):
+        for answer in read_all(files, job, child.give_time, forked.note):
             found = [pixels.flatten() for _, (_, pixels) in answer if pixels is not None]
             data = (found[0] if len(found) == 1 else torch.cat(found)).numpy().data if found else b""
             child.send(connection, {"messages": [(number, message) for number, (message, _) in answer]}, data)
@@ -256,7 +256,7 @@ def main() -> None:
     threads.keep_freed_memory()
     torch.set_num_threads(1)
     with child.connection() as control:
-        child.split(control, serve)
+        forked.split(control, serve)
 
 
 if __name__ == "__main__":
