@@ -207,6 +207,7 @@ def _serve_and_leave(number: int, page: int, serve: Callable[[socket.socket], No
     code = 1
     try:
         _page = mmap.mmap(page, _PAGE)
+        os.close(page)  # the mapping has opened it for itself
         with contextlib.suppress(EOFError, ConnectionError), socket.socket(fileno=number) as parent:
             serve(parent)
         code = 0

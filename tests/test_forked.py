@@ -1,8 +1,10 @@
 """Copies of a template: what each knows for itself, and what is left of one that dies."""
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +27,7 @@ def serve(parent):
 with connection() as control:
     split(control, serve)
 """
+WHO = ("copy", "template")
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +63,16 @@ def test_the_last_note_of_a_copy_outlives_it(template: Template) -> None:
     asked(other)
     other.close()
     assert other.noted() == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="sees open files by Linux's /proc")
+def test_a_copy_keeps_open_its_connection_and_the_mapping_of_its_notes_alone(template: Template) -> None:
+    first, second = template.child({}), template.child({})
+    asked(first)
+    found = asked(second)
+    own, of_template = ([os.readlink(file) for file in Path(f"/proc/{found[who]}/fd").iterdir()] for who in WHO)
+    assert sum("midsight-note" in name for name in own) <= 1
+    assert sum(name.startswith("socket:") for name in own) == 1
+    assert len(own) == len(of_template) + 1, "one more than the template, that of the mapping"
+    first.close()
+    second.close()
