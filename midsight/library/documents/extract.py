@@ -6,7 +6,7 @@ learnt from, and wrong about others in ways that the words around its answer tel
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from midsight.library.documents import prompts
 from midsight.library.documents.evidence import find_words, spelt
@@ -25,13 +25,16 @@ MODEL_WEIGHT = 0.025  # of the model's log likelihood beside the match
 PRIOR_WEIGHT = 0.7  # of what the model would say to any question, which is taken off
 ANY_QUESTION = "What?"
 COMPARED = 1.5  # what a span gains that a comparison gives
-LABEL = 0.3  # what the name of another loses
+LABEL = 0.2  # what the name of another loses
 PAGE_STEP = 0.1  # what a span loses for each page that is likelier than its own
 # beside a written answer; chosen on the part "choose" of the pages in benchmarks/pages
-WEIGHED = 16  # spans
-LIKELY_WEIGHT = 0.03  # of the log likelihood that the model writes a span
+WEIGHED = 24  # spans
+LIKELY_WEIGHT = 0.045  # of the log likelihood that the model writes a span
 WRITTEN = 0.1  # what the answer that it did write gains,
 NOWHERE = 0.3  # and loses where no page has its words
+
+
+HOLDING = 25  # words, at most, of a span that it can be a part of
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Extractor:
             return None
         every = self._scored(pages, matcher)
         own = next((entry for entry in every if spelt(entry[1].text) == spelt(written)), None)
+        own = own or self._part(pages, matcher, written)
         few = every[:WEIGHED] if own is None or own in every[:WEIGHED] else [*every[:WEIGHED], own]
         ids = [self.tokenizer.encode(text) for text in (*(span.text for _, span, _ in few), written)]
         *likely, as_written = log_likelihoods(self.model, prompt, ids, self.model.config.stop_token_ids[0], held)
@@ -125,6 +129,21 @@ class Extractor:
                 return None
         _, span, page = few[max(range(len(scores)), key=scores.__getitem__)]
         return Extract(span.text, page, tuple(span.boxes))
+
+    def _part(self, pages: Sequence[Page], matcher: Matcher, written: str) -> tuple[float, Span, Page] | None:
+        """What the model wrote, as a part of the span that has it and fits best; None where no span does."""
+        found = [
+            (matcher.score(part := replace(span, text=written, whole=False)) - PAGE_STEP * order, part, page)
+            for order, page in enumerate(pages)
+            for span in spans(page.lines)
+            if len(span.words) <= HOLDING and spelt(written) in spelt(span.text)
+        ]
+        if not found:
+            return None
+        score, part, page = max(found, key=lambda entry: entry[0])
+        boxes = find_words(written, [page], matcher.question)
+        words = [word for word in part.words if any(_inside(word.box, shown.box) for shown in boxes)]
+        return score, replace(part, words=tuple(words) or part.words), page
 
     def _ranked(self, pages: Sequence[Page], matcher: Matcher) -> list[tuple[float, Span, Page]]:
         """The spans that match about as well as the best."""
@@ -156,3 +175,9 @@ class Extractor:
             for words in (question, ANY_QUESTION)
         )
         return [a - PRIOR_WEIGHT * b for a, b in zip(asked, unasked, strict=True)]
+
+
+def _inside(box: Box, other: Box) -> bool:
+    """Whether the middle of a box lies in another."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return other[0] <= x <= other[2] and other[1] <= y <= other[3]

@@ -9,103 +9,27 @@ from typing import Literal
 from midsight.library.documents.layout import Line, Word
 from midsight.library.documents.retrieval import terms
 from midsight.library.documents.spans import Span
+from midsight.library.documents.wording import alike, expanded, in_small_words, label_terms
 
 Look = Literal[
-    "date", "money", "number", "name", "firm", "address", "time", "email", "phone", "percent", "title", "yes_no", "any"
+    "date",
+    "money",
+    "number",
+    "name",
+    "firm",
+    "address",
+    "time",
+    "duration",
+    "weight",
+    "email",
+    "phone",
+    "percent",
+    "title",
+    "yes_no",
+    "any",
 ]
 
-# what documents call the things that people ask for; one entry serves in both directions
-_ALIKE = (
-    ("total", "sum", "balance", "payable", "amount"),
-    ("due", "deadline", "pay", "payable", "expire", "until", "by"),
-    ("date", "dated", "issued", "day", "when"),
-    ("number", "no", "nr", "num", "#", "id", "code", "reference", "ref"),
-    ("phone", "telephone", "tel", "mobile", "call"),
-    ("email", "mail", "e-mail"),
-    ("customer", "client", "buyer", "bill", "billed", "sold", "recipient", "addressed", "ship", "to"),
-    ("sender", "from", "seller", "vendor", "supplier", "company", "firm", "organisation", "employer"),
-    ("signed", "signature", "sincerely", "regards", "yours", "wrote", "author", "by"),
-    ("price", "rate", "cost", "unit", "fee", "charge"),
-    ("quantity", "qty", "units", "pieces", "amount", "count"),
-    ("tax", "vat", "gst"),
-    ("item", "article", "product", "description", "goods"),
-    ("address", "street", "residence"),
-    ("payment", "paid", "method", "pay"),
-    ("job", "position", "occupation", "title", "role", "profession"),
-    ("birth", "born"),
-    ("subject", "re", "concern", "regarding"),
-    ("arrive", "arrival", "arr", "land", "reach", "destination"),
-    ("depart", "departure", "dep", "leave", "origin"),
-    ("cashier", "till", "served", "operator", "clerk"),
-    ("operate", "operator", "run", "company"),
-    ("landlord", "owner", "lessor", "proprietor"),
-    ("tenant", "renter", "lessee", "occupier"),
-    ("employer", "employ", "company", "payroll"),
-    ("receive", "net", "payout"),
-    ("deduct", "deduction", "withheld", "off"),
-    ("doctor", "physician", "gp", "dr", "requested", "referred"),
-    ("normal", "reference", "range", "interval", "limits"),
-    ("temperature", "warm", "hot", "cold", "degrees", "temp"),
-    ("absent", "apologies", "excused", "missing"),
-    ("turnout", "voters", "votes"),
-    ("party", "candidate", "elected"),
-    ("allergen", "allergens", "allergy", "contains"),
-    ("expiry", "expires", "best", "use", "until", "good"),
-    ("closed", "closes", "closing", "shut"),
-    ("open", "opens", "opening", "hours"),
-    ("duration", "long", "minutes", "length", "time"),
-    ("salary", "wage", "earnings", "pay", "gross"),
-    ("departs", "gate", "boarding"),
-    ("child", "children", "kids", "junior"),
-    ("win", "won", "winner", "first", "1st"),
-    ("fund", "funded", "funding", "supported", "grant"),
-    ("work", "affiliation", "department", "employer"),
-    ("colour", "color"),
-    ("calories", "energy", "kcal"),
-    ("breakfast", "board", "meals"),
-    ("weight", "weigh", "kg", "net"),
-    ("likely", "chance", "probability", "risk"),
-    ("running", "run"),
-    ("swimming", "swim"),
-    ("cycling", "bike", "bicycle", "cycle"),
-    ("staff", "employees", "people", "headcount"),
-    ("remaining", "left", "remain", "rest"),
-    ("speed", "km/h", "mph"),
-    ("distance", "far", "km", "miles"),
-    ("height", "tall", "high"),
-    *((day, day[:3]) for day in ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")),
-    *((month, month[:3]) for month in (
-        "january", "february", "march", "april", "june", "july", "august", "september", "october", "november",
-        "december",
-    )),
-)  # fmt: skip
-# what questions say in small words, which `terms` leaves out, and documents in a label
-_PHRASES = (
-    (r"\b(fly|flying|going|travel\w*|sent|addressed|delivered) to\b|^where\b.*\b(to|go|goes|going)$", "to destination"),
-    (r"\bwho (sent|wrote|writes)\b|\b(comes?|coming|fly\w*|travel\w*) from\b", "from sender"),
-    (r"\bget (in|to|there)\b", "arrival arrives"),
-    (r"\bset (off|out)\b", "departure departs"),
-    (r"(\bnot|n't) (come|attend|be there)\b", "apologies absent"),
-    (r"\b(take home|actually|paid out)\b", "net"),
-    (r"\bin the end\b|\baltogether\b|\bin all\b", "total"),
-    (r"\b(taken|took) off\b", "deductions"),
-    (r"\bhow old\b", "age"),
-    (r"\bsun\b.*\b(down|sets?)\b", "sunset"),
-    (r"\bsun\b.*\b(up|rises?)\b", "sunrise"),
-    (r"\bhow (warm|hot)\b", "high maximum"),
-    (r"\bhow cold\b", "low minimum"),
-    (r"^where\b.*\b(works?|worked|employed)\b", "employer university institute"),
-    (r"^where\b.*\b(lives?|stay|staying)\b", "address hotel"),
-    (r"\bhow many days\b|\bhow long\b", "duration days"),
-)
 _MOSTLY = 0.5  # of the words of a question: so much of it a sentence must say that denies it
-_LABELS = frozenset(("by", "from", "to"))
-_ALIASES: dict[str, set[str]] = {}
-for _group in _ALIKE:
-    _stems = {stem for word in _group for stem in terms(word) or (word,)}
-    for _stem in _stems:
-        _ALIASES.setdefault(_stem, set()).update(_stems - {_stem})
-
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DATE = re.compile(
     r"\b(?:mon|tues|wednes|thurs|fri|satur|sun)days?\b|\bin \d+ (?:day|week|month|year)s?\b|"
@@ -115,13 +39,25 @@ _DATE = re.compile(
 )
 _YEAR = re.compile(r"\b(?:1[5-9]|20)\d\d\b")
 _DENIES = re.compile(
-    r"\b(?:no|not|none|never|without|neither|nor|cannot|excluded|excluding|forbidden|except)\b|n't\b", re.I
+    r"\b(?:no|not|none|never|without|neither|nor|cannot|excluded|excluding|forbidden|prohibited|except|closed)\b|n't\b",
+    re.I,
 )
 _MONEY = re.compile(
     r"([$\N{EURO SIGN}\N{POUND SIGN}\N{YEN SIGN}\N{INDIAN RUPEE SIGN}]|\b(usd|eur|gbp|chf|kr|zl|dollars?|euros?)\b)",
     re.I,
 )
+_DURATION = re.compile(
+    r"\d\s?(?:s|secs?|seconds?|min|mins?|minutes?|minuten|h|hrs?|hours?|std|stunden|days?|tage|giorni|jours|weeks?|wochen"
+    r"|months?|monate|years?|yrs?|jahre)\b",
+    re.I,
+)
+_WEIGHT = re.compile(r"\d\s?(?:mg|g|kg|t|lbs?|oz|tons?|tonnes?|pounds?)\b", re.I)
 _TIME = re.compile(r"\b\d{1,2}[:.]\d\d\b|\b\d{1,2}\s?(am|pm)\b", re.I)
+_STREET = re.compile(
+    r"\b(street|road|lane|avenue|drive|court|square|st|rd|ave|rue|via|calle"
+    r"|\w*stra(ss|\N{LATIN SMALL LETTER SHARP S})e)\b",
+    re.I,
+)
 _FIRM = re.compile(
     r"\b(inc|ltd|llc|llp|plc|gmbh|ag|co|corp|company|group|sons|bros|s\.?a|s\.?r\.?l|b\.?v)\b\.?"
     r"|\b[A-Z]\w+-[A-Z]\w+|\w, \w+ (and|&) \w",
@@ -129,6 +65,7 @@ _FIRM = re.compile(
 )
 _AMOUNT = re.compile(r"^\d[\d ,.']*[.,]\d\d$")
 _QUOTED = re.compile(r"[\"\N{LEFT DOUBLE QUOTATION MARK}](.{2,80}?)[\"\N{RIGHT DOUBLE QUOTATION MARK}]")
+_MAY = re.compile(r"^\W*may\b", re.I)  # no month there
 _GRID = re.compile(r"\b(column|row)s?\b", re.I)
 _BEGINS = re.compile(r"\b(start|starts|starting|begin|begins|beginning)\b", re.I)
 _DOWNWARDS = re.compile(r"\b(below|under|underneath|beneath|after|follows|following)\b", re.I)
@@ -136,6 +73,11 @@ _COUNT = re.compile(r"^\d[\d.,]*( ?[a-z]{1,6}\.?)?$", re.I)
 _PHONE = re.compile(r"^[+(]?\d[\d\s()./-]{5,}\d$")
 _LOOKS: tuple[tuple[str, Look], ...] = (
     (r"^(is|are|am|was|were|does|do|did|has|have|had|can|could|may|must|will|would|should)\b", "yes_no"),
+    (
+        r"\bhow long\b|\bhow much (later|longer|time|earlier)\b|\bhow many (days|weeks|months|hours|minutes)\b",
+        "duration",
+    ),
+    (r"\bhow heavy\b|\bhow much\b.*\bweigh|\bwhat\b.*\bweight\b", "weight"),
     (r"^(why|where|how)\b(?! (much|many|old)\b)", "any"),
     (r"\b(e-?mail)\b", "email"),
     (r"\b(tele)?phone\b", "phone"),
@@ -193,6 +135,11 @@ def _is_name(text: str) -> bool:
     return not _digits(text) and len(capitals) <= 6 and sum(capitals) > len(capitals) / 2
 
 
+def _is_address(text: str) -> bool:
+    numbered = 0 < _digits(text) < _letters(text) or bool(_STREET.search(text))
+    return numbered and 2 <= len(text.split()) <= 8
+
+
 def _is_firm(text: str) -> float:
     return 1.0 if _FIRM.search(text) and len(text.split()) <= 7 else 0.3 * _is_name(text)
 
@@ -205,7 +152,9 @@ _CHECKS: dict[Look, Callable[[str], float]] = {
     "email": lambda text: "@" in text and " " not in text,
     "phone": lambda text: bool(_PHONE.match(text)),
     "time": lambda text: bool(_TIME.search(text)) and len(text) < 20,
-    "address": lambda text: 0 < _digits(text) < _letters(text) and 2 <= len(text.split()) <= 8,
+    "duration": lambda text: max(float(bool(_DURATION.search(text)) and len(text) < 30), 0.5 * _is_date(text)),
+    "weight": lambda text: bool(_WEIGHT.search(text)) and len(text) < 30,
+    "address": _is_address,
     "firm": _is_firm,
     "name": _is_name,
 }
@@ -221,12 +170,12 @@ class Matcher:
 
     def __init__(self, question: str, lines: Sequence[Line]) -> None:
         self.question, self.look = question, wanted_look(question)
-        self.asked = list(dict.fromkeys(terms(question)))
+        self.asked = list(dict.fromkeys(terms(_MAY.sub("", question))))
         cells = ([" ".join(word.text for word in cell) for cell in line.cells] for line in lines)
-        seen = Counter(term for line in cells for term in {term for cell in line for term in _terms(cell)})
+        seen = Counter(term for line in cells for term in {term for cell in line for term in label_terms(cell)})
         if self.look == "name" and "name" not in self.asked:
             self.asked.append("name")  # what such labels say
-        meant = dict.fromkeys(_in_small_words(question))
+        meant = dict.fromkeys(in_small_words(question))
         self.asked += [term for term in meant if seen[term] and term not in self.asked]
         self._known = expanded(question) | set(self.asked)
         self.weight = {t: 1 / (1 + seen[t]) ** 0.5 if seen[t] else 0.35 for t in self.asked}
@@ -240,13 +189,13 @@ class Matcher:
 
     def score(self, span: Span) -> float:
         """How well a span fits; about -1 to 2."""
-        own = set(_terms(span.text))
-        beside = [set(_terms(key)) for key in span.beside]
-        above = [set(_terms(key)) for key in span.above]
-        head = [set(_terms(key)) for key in (span.head, *span.over) if key]
-        under = [set(_terms(key)) for key in span.under]
-        row = [set(_terms(key)) for key in span.row]
-        around = set(_terms(span.around))
+        own = set(label_terms(span.text))
+        beside = [set(label_terms(key)) for key in span.beside]
+        above = [set(label_terms(key)) for key in span.above]
+        head = [set(label_terms(key)) for key in (span.head, *span.over) if key]
+        under = [set(label_terms(key)) for key in span.under]
+        row = [set(label_terms(key)) for key in span.row]
+        around = set(label_terms(span.around))
         covered = sum(
             self.weight[t]
             * self._found(
@@ -264,8 +213,8 @@ class Matcher:
         """Of a question for yes or no: the line or sentence that says most of what is asked, where it says not so."""
         best: tuple[float, int, Span | None] = (_MOSTLY * self.total, 0, None)
         for span in found:
-            said = set(_terms(span.around))
-            share = sum(self.weight[t] * (t in said or bool(_ALIASES.get(t, set()) & said)) for t in self.asked)
+            said = set(label_terms(span.around))
+            share = sum(self.weight[t] * (t in said or bool(alike(t) & said)) for t in self.asked)
             best = max(best, (share, -len(span.around), span), key=lambda entry: entry[:2])
         nearest = best[2]
         return nearest if nearest is not None and _DENIES.search(nearest.around) else None
@@ -281,15 +230,15 @@ class Matcher:
         return self.fits(span.text)
 
     def fits(self, text: str) -> float:
-        """What the look of a text alone says: 0.4 for the look that is wanted, -0.35 for another."""
+        """What the look of a text alone says: up to 0.24 for the look that is wanted, -0.2 for another."""
         if self.look in ("any", "title", "yes_no"):
             return 0.0
         fits = has_look(text, self.look)
-        return 0.4 * fits if fits else -0.35
+        return 0.24 * fits if fits else -0.2
 
     def _found(self, term: str, keys: Sequence[tuple[Sequence[set[str]], float]], around: set[str]) -> float:
         """How near to a span one of the question's words stands, 0 to 1."""
-        like = _ALIASES.get(term, set())
+        like = alike(term)
         best = 0.0
         for labels, value in keys:
             for key in labels:
@@ -303,26 +252,5 @@ class Matcher:
         return max(best, 0.5 * (term in around))
 
 
-def expanded(question: str) -> set[str]:
-    """The words of a question, and what documents call them."""
-    asked = terms(question)
-    return set(asked).union(*(_ALIASES.get(term, set()) for term in asked))
-
-
-def _in_small_words(question: str) -> list[str]:
-    """What documents would say for phrases of a question."""
-    asked = question.lower().rstrip(" ?")
-    return [
-        term for phrase, said in _PHRASES if re.search(phrase, asked) for word in said.split() for term in _terms(word)
-    ]
-
-
 def _height(words: Sequence[Word]) -> float:
     return median(word.box[3] - word.box[1] for word in words)
-
-
-def _terms(text: str) -> list[str]:
-    """As `terms`, with the small words that are labels where they stand alone."""
-    bare = text.strip(" :.").lower()
-    found = [bare] if bare in _LABELS else terms(text)
-    return [*found, "#"] if "#" in text else found

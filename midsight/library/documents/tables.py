@@ -3,12 +3,16 @@
 import re
 from collections.abc import Sequence
 
-from midsight.library.documents.matching import expanded
+from midsight.library.documents.matching import has_look
 from midsight.library.documents.numerals import number
 from midsight.library.documents.retrieval import terms
 from midsight.library.documents.spans import Span
+from midsight.library.documents.wording import expanded
 
-_MOST = re.compile(r"\b(highest|largest|biggest|greatest|most|maximum|longest|tallest|heaviest|oldest|dearest)\b", re.I)
+_MOST = re.compile(
+    r"\b(highest|largest|biggest|greatest|most(?! (?:people|of)\b)|maximum|longest|tallest|heaviest|oldest|dearest)\b",
+    re.I,
+)
 _LEAST = re.compile(r"\b(lowest|smallest|least|fewest|minimum|cheapest|shortest|lightest|youngest)\b", re.I)
 _ORDER = re.compile(
     r"\b(?:listed|named|mentioned|stands|comes|appears)\s+(first|last)\b|\b(first|last)\s+(?:entry|row|item)\b", re.I
@@ -16,7 +20,13 @@ _ORDER = re.compile(
 _PRICE = re.compile(r"\b(cheapest|expensive|dearest|costs?)\b", re.I)
 _VALUE = re.compile(r"\b(what|which)\s+(is|was)\s+the\s+\w*\s*(value|number|price|amount|figure|share|total)\b", re.I)
 _FAR = 40  # lines
-_TOTALS = frozenset(stem for word in ("total", "subtotal", "sum", "tax", "vat", "gst", "net") for stem in terms(word))
+_DATED = 0.7  # of a look: a day, not a number; a year alone may be one
+_TOTALS = frozenset(
+    stem
+    for word in ("total", "subtotal", "sum", "tax", "vat", "gst", "net", "balance", "due", "payable", "deposit", "paid")
+    for stem in terms(word)
+)
+_DIGITS = re.compile(r"[\d.,\s+-]")
 
 
 def compared(question: str, spans: Sequence[Span]) -> list[Span]:
@@ -35,6 +45,7 @@ def compared(question: str, spans: Sequence[Span]) -> list[Span]:
 def _column(question: str, spans: Sequence[Span]) -> list[Span]:
     """The numbers of the column that the question speaks of, or else of all tiles and rows of two cells."""
     numbers = [s for s in spans if s.whole and number(s.text) is not None and not _is_sum(s)]
+    numbers = [s for s in numbers if has_look(s.text, "date") < _DATED]
     question += " price" if _PRICE.search(question) else ""
     asked, like = set(terms(question)), expanded(question)
     columns: dict[str, list[Span]] = {}
@@ -49,7 +60,14 @@ def _column(question: str, spans: Sequence[Span]) -> list[Span]:
     best = max(columns, key=fit, default="")
     if best and fit(best)[0] > 0:
         return columns[best]
-    return [span for span in numbers if span.under or span.beside]
+    return _of_one_kind([span for span in numbers if span.under or span.beside])
+
+
+def _of_one_kind(numbers: Sequence[Span]) -> list[Span]:
+    """Of numbers that stand in no column with a name: those that most are like, by their unit and their labels."""
+    kinds = [(_DIGITS.sub("", span.text), span.under == (), not span.under and len(span.beside)) for span in numbers]
+    most = max(kinds, key=kinds.count, default=None)
+    return [span for span, kind in zip(numbers, kinds, strict=True) if kind == most]
 
 
 def _is_sum(span: Span) -> bool:
