@@ -225,18 +225,24 @@ def _bars(lines: Sequence[Line]) -> dict[tuple[int, int], tuple[str, str]]:
             continue
         half = min(b - a for (_, a), (_, b) in zip(names, names[1:], strict=False)) / 2
         top = axis
-        while top and all(
-            number(_text(cell)) is not None and not _NAME.search(_text(cell)) for cell in lines[top - 1].cells
-        ):
+        while top and _is_of_chart(lines[top - 1], names[-1][1]):
             top -= 1
         title = lines[top - 1].text if top else ""
         for upper in range(top, axis):
             for place, cell in enumerate(lines[upper].cells):
+                if number(_text(cell)) is None:
+                    continue
                 middle = (cell[0].box[0] + cell[-1].box[2]) / 2
                 name, at = min(names, key=lambda entry: abs(entry[1] - middle))
                 if abs(at - middle) < _ON_AXIS * half:
                     found[upper, place] = name, title
     return found
+
+
+def _is_of_chart(line: Line, right: float) -> bool:
+    """Whether a line has numbers alone, but for a legend on the right of the last name on the axis."""
+    numbers = [cell for cell in line.cells if number(_text(cell)) is not None and not _NAME.search(_text(cell))]
+    return bool(numbers) and all(cell in numbers or cell[0].box[0] > right for cell in line.cells)
 
 
 def _is_head(text: str) -> bool:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 
-from midsight.library.documents.matching import has_look
 from midsight.library.documents.numerals import number
 from midsight.library.documents.retrieval import terms
 from midsight.library.documents.spans import Span
@@ -20,7 +19,6 @@ _ORDER = re.compile(
 _PRICE = re.compile(r"\b(cheapest|expensive|dearest|costs?)\b", re.I)
 _VALUE = re.compile(r"\b(what|which)\s+(is|was)\s+the\s+\w*\s*(value|number|price|amount|figure|share|total)\b", re.I)
 _FAR = 40  # lines
-_DATED = 0.7  # of a look: a day, not a number; a year alone may be one
 _TOTALS = frozenset(
     stem
     for word in ("total", "subtotal", "sum", "tax", "vat", "gst", "net", "balance", "due", "payable", "deposit", "paid")
@@ -45,7 +43,6 @@ def compared(question: str, spans: Sequence[Span]) -> list[Span]:
 def _column(question: str, spans: Sequence[Span]) -> list[Span]:
     """The numbers of the column that the question speaks of, or else of all tiles and rows of two cells."""
     numbers = [s for s in spans if s.whole and number(s.text) is not None and not _is_sum(s)]
-    numbers = [s for s in numbers if has_look(s.text, "date") < _DATED]
     question += " price" if _PRICE.search(question) else ""
     asked, like = set(terms(question)), expanded(question)
     columns: dict[str, list[Span]] = {}

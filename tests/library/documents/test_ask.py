@@ -10,6 +10,7 @@ from midsight.errors import ConfigError, InputError, MediaError
 from midsight.library.documents import extract
 from midsight.library.documents.ask import AskConfig, DocumentAsker, fitting
 from midsight.library.documents.batch import Query, answer_all, record
+from midsight.library.documents.matching import Matcher
 from midsight.library.documents.pages import PageId, Reader
 from midsight.plm import PLM
 from tests.library.documents.makers import INVOICE, PROTECTED, Sheet, picture_of, tiny_plm, write_pdf
@@ -58,6 +59,7 @@ def test_of_spans_that_fit_alike_the_model_picks_one(
         ("Ignacio Smith", 0.1, "11 June 2024"),  # stands nowhere
         ("12 May 2024", 0.1, "11 June 2024"),  # stands there, but not behind the label
         ("11 june 2024", 0.1, "11 June 2024"),  # as the page writes it
+        ("hose", 9.0, "hose"),  # a part of a cell
         ("within a month", 9.0, "within a month"),  # where the model is believed
     ],
 )
@@ -72,6 +74,20 @@ def test_a_written_answer_is_held_against_the_page(
     reply = asker.ask([invoice], "What is the due date?", show=shown.append)
     assert (reply.answer, shown) == (answer, [answer])
     assert bool(reply.boxes) == (answer != "within a month")
+
+
+def test_a_part_of_a_cell_is_weighed_by_the_labels_of_the_cell(blind: PLM, reader: Reader, invoice: str) -> None:
+    asker = DocumentAsker(blind, reader, AskConfig(style="checked"))
+    pages = [reader.read(page) for page in reader.pages(invoice)]
+    matcher = Matcher("What is the due date?", [line for page in pages for line in page.lines])
+    found = asker._extractor._part(pages, matcher, "june 2024")
+    other = asker._extractor._part(pages, matcher, "may 2024")
+    assert found is not None
+    assert other is not None
+    assert found[0] > other[0] + 0.3
+    assert [word.text for word in found[1].words] == ["June", "2024"]
+    assert found[2].id == PageId(invoice, 2)
+    assert asker._extractor._part(pages, matcher, "nowhere") is None
 
 
 def test_no_is_said_where_the_page_denies_it(blind: PLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,29 @@ SHOP = [
     "",
     "Open Tuesday to Sunday. Closed on Mondays. Ring twice.",
 ]
+SURVEY = [
+    "Car, alone     38%",
+    "Bus            21%",
+    "Bicycle        16%",
+    "1,346              27 min",
+    "people answered    one way",
+]
+BILL = [
+    "Examination    $94.00",
+    "X-ray          $187.50",
+    "Nail trim      $18.00",
+    "",
+    "Balance        $299.50",
+]
+LOANS = [
+    "Thousands of loans",
+    "",
+    "                   8.6",
+    "                             8.2      Books",
+    "7.1        6.4",
+    "",
+    "Jan        Feb     Mar       Apr",
+]
 BOARD = [
     "Time       Destination     Platform    Operator",
     "09:04      Leeds           3           Northern",
@@ -99,6 +122,9 @@ def top(rows: list[str], question: str) -> str:
         (["1 cabin bag. No checked baggage is included."], "Is a checked bag included?", True),
         (["One checked bag is included. No pets."], "Is a checked bag included?", False),
         (["5. PETS. One cat is allowed. No dogs."], "Are dogs allowed?", True),
+        (["Racing and courier work are excluded."], "May I do courier work?", True),
+        (["Monday    closed", "Tuesday   8.30 - 17.30"], "Can I go there on a Monday?", True),
+        (["Monday    closed", "Tuesday   8.30 - 17.30"], "Can I go there on a Tuesday?", False),
         (["The pool does not open before June.", "The bar opens in May."], "Does the bar open in May?", False),
         (["Nothing of that kind stands here, and no more."], "Is there a lift?", False),
     ],
@@ -197,6 +223,19 @@ def test_comparisons(question: str, answers: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rows", "question", "answer"),
+    [
+        (SURVEY, "What is the most common way to get to work?", "Car, alone"),  # not the number of people
+        (BILL, "Which treatment was the most expensive?", "X-ray"),  # not the balance
+        (LOANS, "In which month were the most books borrowed?", "Mar"),
+        (LOANS, "What would most people like?", None),
+    ],
+)
+def test_comparisons_without_a_column(rows: list[str], question: str, answer: str | None) -> None:
+    assert [span.text for span in compared(question, spans(lines_of(rows)))] == ([answer] if answer else [])
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ("$1,037.20", 1037.2), ("39,99 kr", 39.99), ("1.234,5", 1234.5), ("7,400", 7400), ("48%", 48), ("-3", -3),
@@ -219,6 +258,10 @@ def test_numbers_as_documents_write_them(text: str, value: float | None) -> None
         ("Which company sent this?", "firm", "Hill and Sons Ltd", "12"),
         ("Is the price higher?", "yes_no", "", "12"),
         ("What percentage is it?", "percent", "48%", "48"),
+        ("How long is the exam?", "duration", "150 min", "150"),
+        ("How much later did they leave?", "duration", "4.3 days", "2019"),
+        ("How heavy is it?", "weight", "11.6 lb", "22x14x9 in"),
+        ("Which street is it in?", "address", "CORNMARKET STREET", "OFFICER"),
     ],
 )
 def test_looks(question: str, look: str, fits: str, misfits: str) -> None:
