@@ -1,5 +1,6 @@
 """Recipes: only what differs, and a slip of the pen is named."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,12 @@ def test_a_broken_or_missing_file_is_refused(tmp_path: Path) -> None:
     path.write_text("seed = = 4")
     with pytest.raises(ConfigError, match="not a readable recipe"):
         read_recipe(path)
+
+
+def test_the_short_recipe_has_fewer_text_steps_and_nothing_else() -> None:
+    short, whole = read_recipe(SHIPPED.with_name("embedded_short.toml")), read_recipe(SHIPPED)
+    assert short.text.steps < whole.text.steps / 10
+    assert replace(short, text=replace(short.text, steps=whole.text.steps)) == whole
 
 
 def test_the_shipped_recipe_reads_and_names_its_command() -> None:
