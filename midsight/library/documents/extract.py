@@ -7,9 +7,11 @@ learnt from, and wrong about others in ways that the words around its answer tel
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from midsight.library.documents import prompts
 from midsight.library.documents.evidence import find_words, spelt
+from midsight.library.documents.layout import Line
 from midsight.library.documents.matching import Matcher
 from midsight.library.documents.pages import Page
 from midsight.library.documents.scoring import log_likelihoods
@@ -32,9 +34,8 @@ WEIGHED = 24  # spans
 LIKELY_WEIGHT = 0.045  # of the log likelihood that the model writes a span
 WRITTEN = 0.1  # what the answer that it did write gains,
 NOWHERE = 0.3  # and loses where no page has its words
-
-
 HOLDING = 25  # words, at most, of a span that it can be a part of
+REMEMBERED = 8  # pages whose spans are kept
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,16 @@ class Extract:
     boxes: tuple[Box, ...] = ()
 
 
+@lru_cache(maxsize=REMEMBERED)
+def _spans(lines: tuple[Line, ...]) -> tuple[Span, ...]:
+    """The spans of a page, found once for all that is asked about it."""
+    return tuple(spans(lines))
+
+
 def compared_on(pages: Sequence[Page], question: str) -> Extract | None:
     """What a comparison gives on the first page where it gives something; None for other questions."""
     for page in pages:
-        for span in compared(question, spans(page.lines)):
+        for span in compared(question, _spans(page.lines)):
             return Extract(span.text, page, tuple(span.boxes))
     return None
 
@@ -57,7 +64,7 @@ def compared_on(pages: Sequence[Page], question: str) -> Extract | None:
 def _denial(pages: Sequence[Page], matcher: Matcher) -> Extract | None:
     """No, where a page says what is asked with a word that denies it: a small model reads over that."""
     for page in pages:
-        if (span := matcher.denied(spans(page.lines))) is not None:
+        if (span := matcher.denied(_spans(page.lines))) is not None:
             return Extract("No", page, tuple(span.boxes))
     return None
 
@@ -135,7 +142,7 @@ class Extractor:
         found = [
             (matcher.score(part := replace(span, text=written, whole=False)) - PAGE_STEP * order, part, page)
             for order, page in enumerate(pages)
-            for span in spans(page.lines)
+            for span in _spans(page.lines)
             if len(span.words) <= HOLDING and spelt(written) in spelt(span.text)
         ]
         if not found:
@@ -154,7 +161,7 @@ class Extractor:
         """All spans by the words around them, the best first, each text once."""
         found = []
         for order, page in enumerate(pages):
-            here = spans(page.lines)
+            here = _spans(page.lines)
             won, names = compared(matcher.question, here), labels(page.lines, here)
             for span in here:
                 extra = COMPARED * any(span is other for other in won) - LABEL * (span.text in names)

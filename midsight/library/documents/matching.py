@@ -12,22 +12,9 @@ from midsight.library.documents.spans import Span
 from midsight.library.documents.wording import alike, expanded, in_small_words, label_terms
 
 Look = Literal[
-    "date",
-    "money",
-    "number",
-    "name",
-    "firm",
-    "address",
-    "time",
-    "duration",
-    "weight",
-    "email",
-    "phone",
-    "percent",
-    "title",
-    "yes_no",
-    "any",
-]
+    "date", "money", "number", "name", "firm", "address", "time", "duration", "weight", "email", "phone", "percent",
+    "title", "yes_no", "any",
+]  # fmt: skip
 
 _MOSTLY = 0.5  # of the words of a question: so much of it a sentence must say that denies it
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
